@@ -1,0 +1,118 @@
+"""From dialogues to documents: one per probe, its options in their place.
+
+The place of the right option is fixed by the ids alone, so that it is the same in every run and
+process, and balanced exactly over the probes of a task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypedDict
+
+from eicap_tasks.schema import Dialogue, Probe
+
+LABELS = ("A", "B", "C", "D")
+"""Labels of the options, in both languages: each is one token in every tokenizer tried."""
+
+
+class DocumentTurn(TypedDict):
+    """One visible turn of a document."""
+
+    name: str
+    role: str
+    text: str
+
+
+class Document(TypedDict):
+    """One probe as the harness sees it. `turns` ends at `after_turn`: nothing later is in it."""
+
+    id: str
+    dialogue_id: str
+    lang: str
+    layer: str
+    skill: str
+    emotion: str
+    emotion_2: str | None
+    emotion_layer: str
+    difficulty: str
+    kind: Literal["assistant", "peers"]
+    setting: str
+    turns: list[DocumentTurn]
+    question: str
+    options: list[str]
+    labels: list[str]
+    traps: list[str]
+    gold: int
+
+
+def gold_positions(probe_ids: Iterable[str], options: int = len(LABELS)) -> dict[str, int]:
+    """Place the right option of each probe, balanced over the probes.
+
+    The ids are ranked by their SHA-256 hash, and the rank modulo `options` is the position.
+
+    Args:
+        probe_ids: The distinct ids of all probes of a task.
+        options: The number of options per probe.
+
+    Returns:
+        Position of the right option, 0 to `options - 1`, by id. Over all ids, the counts of any two
+        positions differ by at most one.
+    """
+    ranked = sorted(probe_ids, key=lambda probe_id: _hash("gold", probe_id))
+    return {probe_id: rank % options for rank, probe_id in enumerate(ranked)}
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+
+
+def documents(dialogues: Sequence[Dialogue], lang: str, layer: str) -> list[Document]:
+    """Make the documents of one task.
+
+    Args:
+        dialogues: Dialogues of any language; those of `lang` are used.
+        lang: Language code of the task.
+        layer: Layer of the task.
+
+    Returns:
+        One document per probe of the layer, sorted by dialogue id, turn and probe id.
+    """
+    chosen = [(d, p) for d in dialogues if d.lang == lang for p in d.probes if p.layer == layer]
+    chosen.sort(key=lambda pair: (pair[0].id, pair[1].after_turn, pair[1].id))
+    positions = gold_positions(probe.id for _, probe in chosen)
+    return [document(dialogue, probe, positions[probe.id]) for dialogue, probe in chosen]
+
+
+def document(dialogue: Dialogue, probe: Probe, gold: int) -> Document:
+    """Make the document of one probe with its right option at position `gold`.
+
+    The wrong options take the other places in an order fixed by the probe id.
+    """
+    order = sorted(range(3), key=lambda i: _hash("distractor", probe.id, i))
+    options = [(probe.distractors[i].text, probe.distractors[i].trap) for i in order]
+    options.insert(gold, (probe.answer, ""))
+    speakers = {speaker.id: speaker for speaker in dialogue.speakers}
+    turns = dialogue.turns[: probe.after_turn]
+    return Document(
+        id=probe.id,
+        dialogue_id=dialogue.id,
+        lang=dialogue.lang,
+        layer=probe.layer,
+        skill=probe.skill,
+        emotion=probe.emotion,
+        emotion_2=probe.emotion_2,
+        emotion_layer=probe.emotion_layer,
+        difficulty=probe.difficulty,
+        kind=dialogue.kind,
+        setting=dialogue.setting,
+        turns=[
+            DocumentTurn(name=speakers[t.speaker].name, role=speakers[t.speaker].role, text=t.text)
+            for t in turns
+        ],
+        question=probe.question,
+        options=[text for text, _ in options],
+        labels=list(LABELS),
+        traps=[trap for _, trap in options],
+        gold=gold,
+    )

@@ -1,0 +1,78 @@
+"""Rendering documents with the Jinja templates under `templates/`, one per language and layer.
+
+Templates render in Jinja's sandbox, with undefined names as errors. Item text is only ever a value:
+it is never parsed as a template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from jinja2 import FileSystemLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from eicap_tasks.documents import Document
+
+Part = Literal["text", "message", "opening", "question"]
+"""What to render: the whole prompt without a chat template ("text"), the same as one chat message
+("message"), or what stands before and after real chat turns ("opening", "question")."""
+
+
+def templates_dir() -> Path:
+    """Return the folder of the templates: inside an installed package, beside a checkout's package."""
+    package = Path(__file__).parent
+    installed = package / "templates"
+    return installed if installed.is_dir() else package.parent / "templates"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(
+        loader=FileSystemLoader(templates_dir()),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 - the output is a prompt, not HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(doc: Document, part: Part) -> str:
+    """Render one part of a document's prompt.
+
+    Args:
+        doc: The document; its language and layer choose the template.
+        part: The part to render.
+
+    Returns:
+        The text, without white space at its ends.
+
+    Raises:
+        jinja2.TemplateNotFound: There is no template for this language and layer.
+        jinja2.UndefinedError: A template uses a name that it was not given.
+    """
+    template = _environment().get_template(f"{doc['lang']}/{doc['layer']}.jinja")
+    return template.render(doc=doc, part=part).strip()
+
+
+def instruction(lang: str, layer: str) -> str:
+    """Return the fixed instruction that a task begins with: `description` in its YAML.
+
+    Raises:
+        FileNotFoundError: There is no task for this language and layer.
+    """
+    file = Path(__file__).parent / "tasks" / f"{layer}_{lang}.yaml"
+    text: str = yaml.safe_load(file.read_text(encoding="utf-8"))["description"]
+    return text
+
+
+def digest() -> str:
+    """Return a SHA-256 hash (64 hexadecimal digits) of all templates."""
+    folder = templates_dir()
+    state = hashlib.sha256()
+    for file in sorted(folder.rglob("*.jinja")):
+        state.update(f"{file.relative_to(folder).as_posix()}\0{file.read_text(encoding='utf-8')}\0".encode())
+    return state.hexdigest()

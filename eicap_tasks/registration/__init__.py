@@ -1,0 +1,1 @@
+"""How lm-eval comes to know our tasks; see `_eicap_lmeval_hook`."""
