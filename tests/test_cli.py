@@ -1,0 +1,191 @@
+"""The command line: exact output, exit codes, no traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from eicap_tasks import __version__, context, items, prompts
+from eicap_tasks.documents import documents
+from eicap_tasks.doctor import findings, hub
+from eicap_tasks.runner import own_names, run
+
+TOY = Path(__file__).parent / "items" / "toy.jsonl"
+
+
+def eicap(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "eicap_tasks.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    root = eicap("--help").stdout
+    for command in ("path", "run", "show", "validate", "doctor"):
+        assert command in root
+        out = eicap(command, "--help")
+        assert out.returncode == 0
+        assert "Example: " in out.stdout, command
+    assert eicap("--version").stdout == f"eicap-tasks {__version__}\n"
+
+
+def test_path_is_the_folder_of_the_yaml_files() -> None:
+    folder = Path(eicap("path").stdout.strip())
+    assert (folder / "appraisal_en.yaml").is_file()
+
+
+def test_show_prints_exactly_the_prompt() -> None:
+    docs = {doc["id"]: doc for doc in documents(items.load(TOY), "ar", "response")}
+    system = prompts.instruction("ar", "response")
+    doc = docs["toy-chat-r"]
+    out = eicap("show", "toy-chat-r", "--lang", "ar", "--data", str(TOY))
+    assert out.stdout == context.text_prompt(doc, system=system) + "\n"
+    out = eicap("show", "toy-chat-r", "--lang", "ar", "--data", str(TOY), "--chat", "--num_fewshot", "1")
+    shots = documents(items.load(items.shipped("dev", "ar")), "ar", "response")[:1]
+    messages = context.chat_messages(doc, shots, system=system)
+    assert out.stdout == "".join(f"<{m['role']}>\n{m['content']}\n\n" for m in messages)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["show", "toy-chat-x", "--data", str(TOY)], "did you mean 'toy-chat-t'?"),
+        (["show", "toy-chat-t", "--lang", "arr"], "--lang: found 'arr', allowed: en, ar; did you mean 'ar'?"),
+        (["show", "toy-chat-t", "--data", str(TOY), "--num_fewshot", "50"], "--num_fewshot: found 50, allowed: 0 to"),
+        (["show", "toy-chat-t", "--data", "none.jsonl"], "none.jsonl: no such file or folder"),
+        (["validate", "none.jsonl"], "none.jsonl: no such file or folder, expected a JSONL file"),
+        (["run"], "eicap run: found no arguments, expected those of lm_eval run"),
+        (["run", "--model", "dummy", "--tasks", "eicap_caus_en", "--include_path", "/nonexistent"], None),
+        (["run", "--model", "dummy", "--tasks", "eicap,eicap_cause"], "which ask a task twice"),
+        (
+            ["run", "--model", "dummy", "--tasks", "eicap_en", "--metadata", '{"eicap": {"date": "x"}}'],
+            "metadata eicap.date: found an unknown option",
+        ),
+        (
+            ["run", "--model", "dummy", "--tasks", "eicap_ar", "--metadata", '{"eicap": {"data": "en.jsonl"}}'],
+            "en.jsonl: found no probe of the layer 'tracking' in Arabic",
+        ),
+    ],
+)
+def test_mistakes_end_with_status_2_and_no_traceback(
+    arguments: list[str], expected: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "en.jsonl").write_text(TOY.read_text(encoding="utf-8").splitlines()[0], encoding="utf-8")
+    out = eicap(*arguments, cwd=tmp_path)
+    assert out.returncode == 2
+    assert "Traceback" not in out.stderr
+    assert (expected or "did you mean 'eicap_cause_en'?") in out.stderr
+
+
+@pytest.mark.parametrize("program", ["lm_eval", "eicap_tasks.cli"])
+def test_bad_items_stop_a_run_before_a_model_is_loaded(program: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"id": 3\n[]\n', encoding="utf-8")
+    command = [sys.executable, "-m", program, "run", "--model", "hf", "--model_args", "pretrained=/no/such/model"]
+    command += ["--tasks", "eicap_appraisal_en", "--metadata", '{"eicap": {"data": "mine.jsonl"}}']
+    out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert out.returncode == 2
+    assert "Traceback" not in out.stderr
+    assert out.stderr.strip().splitlines()[-3:] == [
+        "mine.jsonl:1: line: found invalid JSON at column 9 (Expecting ',' delimiter), allowed: JSON",
+        "mine.jsonl:2: line: found a JSON list, allowed: an object, one dialogue",
+        "2 problems found; no item was used.",
+    ]
+
+
+def test_other_errors_of_lm_eval_keep_their_traceback() -> None:
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "no-such-model", "--tasks", "eicap_en"]
+    out = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert out.returncode == 1
+    assert "Traceback" in out.stderr
+
+
+def test_validate_counts_what_is_valid() -> None:
+    out = eicap("validate", str(TOY))
+    assert out.returncode == 0
+    assert out.stdout == (
+        "Arabic: 2 dialogues, 8 probes (2 tracking, 2 cause, 2 appraisal, 2 response)\n"
+        "English: 2 dialogues, 8 probes (2 tracking, 2 cause, 2 appraisal, 2 response)\n"
+        f"valid, sha256 {items.digest(items.load(TOY))}\n"
+    )
+
+
+def test_run_gives_what_lm_eval_gives(tmp_path: Path) -> None:
+    tables = []
+    for program in (["lm_eval"], ["eicap_tasks.cli"]):
+        command = [sys.executable, "-m", *program, "run", "--model", "dummy", "--tasks", "eicap_cause_en"]
+        command += ["--metadata", f'{{"eicap": {{"data": "{TOY}"}}}}', "--seed", "1"]
+        out = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+        tables.append(re.findall(r"^\|.*\|$", out.stdout, re.MULTILINE))
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 4
+
+
+def test_run_finds_tasks_of_lm_eval_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    indexed: list[bool] = []
+    from lm_eval.tasks.manager import TaskManager
+
+    original = TaskManager.__init__
+
+    def spy(self: TaskManager, *args: object, **kwargs: object) -> None:
+        indexed.append(bool(kwargs.get("include_defaults", True)))
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(TaskManager, "__init__", spy)
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", TaskManager)
+    monkeypatch.setattr("lm_eval.simple_evaluate", lambda **kwargs: None)
+    monkeypatch.setattr(sys, "argv", [])
+    run(["--model", "dummy", "--tasks", "eicap_en,arc_easy"])
+    assert indexed[-1] is True
+    run(["--model", "dummy", "--tasks", "eicap_e*"])
+    assert indexed[-1] is False
+
+
+def test_own_names() -> None:
+    names = own_names()
+    assert len(names) == 15
+    assert {"eicap", "eicap_ar", "eicap_appraisal", "eicap_appraisal_en"} <= set(names)
+
+
+def test_doctor_finds_everything_in_place() -> None:
+    out = eicap("doctor")
+    assert out.returncode == 0, out.stdout
+    for word in ("lm_eval", "torch", "registration", "items, Arabic", "templates", prompts.digest()[:16], "model hub"):
+        assert word in out.stdout
+
+
+def test_doctor_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eicap_tasks.doctor._version", lambda package: "" if package == "torch" else "1")
+    found = {finding.subject: finding for finding in findings()}
+    assert (found["torch"].status, found["torch"].detail) == ("problem", "not installed")
+    assert found["torch"].advice == "pip install eicap-tasks"
+    assert found["device"].detail == "unknown without torch"
+
+
+def test_hub_reached_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:  # noqa: N802
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None: ...
+
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert (hub().status, hub().detail) == ("note", "offline, by HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    assert (hub().status, hub().detail) == ("ok", f"{address} can be reached")
+    server.shutdown()
+    server.server_close()
+    assert hub(timeout_s=1).status == "note"
+    assert "cannot be reached" in hub(timeout_s=1).detail
+    monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
+    assert hub().status == "problem"
