@@ -106,10 +106,7 @@ def document(dialogue: Dialogue, probe: Probe, gold: int) -> Document:
         difficulty=probe.difficulty,
         kind=dialogue.kind,
         setting=dialogue.setting,
-        turns=[
-            DocumentTurn(name=speakers[t.speaker].name, role=speakers[t.speaker].role, text=t.text)
-            for t in turns
-        ],
+        turns=[DocumentTurn(name=speakers[t.speaker].name, role=speakers[t.speaker].role, text=t.text) for t in turns],
         question=probe.question,
         options=[text for text, _ in options],
         labels=list(LABELS),

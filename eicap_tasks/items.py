@@ -75,7 +75,5 @@ def _repeated_ids(found: list[tuple[Path, int, Dialogue]]) -> list[Problem]:
 
 def digest(dialogues: Iterable[Dialogue]) -> str:
     """Return a SHA-256 hash (64 hexadecimal digits) of items, independent of files and their order."""
-    lines = sorted(
-        json.dumps(dialogue.model_dump(), sort_keys=True, ensure_ascii=False) for dialogue in dialogues
-    )
+    lines = sorted(json.dumps(dialogue.model_dump(), sort_keys=True, ensure_ascii=False) for dialogue in dialogues)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

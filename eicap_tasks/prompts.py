@@ -34,7 +34,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return ImmutableSandboxedEnvironment(
         loader=FileSystemLoader(templates_dir()),
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - the output is a prompt, not HTML
+        autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -77,6 +77,5 @@ def _check(names: list[str], metadata: dict[str, Any]) -> None:
         if isinstance(error, EicapError) or "Duplicate task" not in str(error):
             raise
         raise EicapError(
-            f"--tasks: found {', '.join(names)}, which ask a task twice ({error}); "
-            "allowed: names that do not overlap"
+            f"--tasks: found {', '.join(names)}, which ask a task twice ({error}); allowed: names that do not overlap"
         ) from error

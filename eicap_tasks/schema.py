@@ -295,8 +295,7 @@ def _joint_findings(raw: Raw, broken: set[str]) -> Iterator[Finding]:
     def sound(entry: Raw, fields: Iterable[str], prefix: str = "") -> bool:
         """Tell whether the fields are there and well-formed; of a list, only that it is one."""
         return all(
-            field in entry
-            and (isinstance(entry[field], list) if field in _LISTS else f"{prefix}{field}" not in broken)
+            field in entry and (isinstance(entry[field], list) if field in _LISTS else f"{prefix}{field}" not in broken)
             for field in fields
         )
 
@@ -387,7 +386,10 @@ def _repeated(field: str, key: str, entries: list[Any]) -> Iterator[Finding]:
     seen: dict[str, int] = {}
     for i, value in _column(entries, key):
         if value in seen:
-            yield (f"{field}[{i}].{key}", f"found {value!r} again, allowed: once (see {field}[{seen[value]}])")
+            yield (
+                f"{field}[{i}].{key}",
+                f"found {value!r} again, allowed: once (see {field}[{seen[value]}])",
+            )
         seen.setdefault(value, i)
 
 

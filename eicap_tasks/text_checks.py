@@ -58,5 +58,6 @@ def foreign_share(text: str, lang: str) -> float:
     letters = [char for char in text if char.isalpha()]
     if len(letters) < MIN_LETTERS:
         return 0.0
-    script = LANGUAGES[lang]["script"]
-    return sum(_script(char) != script for char in letters) / len(letters)
+    script: str = LANGUAGES[lang]["script"]
+    foreign = sum(_script(char) != script for char in letters)
+    return foreign / len(letters)

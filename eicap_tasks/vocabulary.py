@@ -11,9 +11,7 @@ import json
 from importlib.resources import files
 from typing import Any, Final
 
-_DATA: Final[dict[str, Any]] = json.loads(
-    files(__package__).joinpath("vocabulary.json").read_text(encoding="utf-8")
-)
+_DATA: Final[dict[str, Any]] = json.loads(files(__package__).joinpath("vocabulary.json").read_text(encoding="utf-8"))
 
 LANGUAGES: Final[dict[str, dict[str, Any]]] = _DATA["languages"]
 """Language code -> name, BCP 47 tag, Unicode script, direction and varieties."""
@@ -27,9 +25,7 @@ SKILLS: Final[dict[str, str]] = {skill: layer for layer, entry in LAYERS.items()
 EMOTION_LAYERS: Final[dict[str, dict[str, dict[str, str]]]] = _DATA["emotion_layers"]
 """Emotion layer -> emotion -> label per language."""
 
-EMOTIONS: Final[dict[str, str]] = {
-    emotion: layer for layer, emotions in EMOTION_LAYERS.items() for emotion in emotions
-}
+EMOTIONS: Final[dict[str, str]] = {emotion: layer for layer, emotions in EMOTION_LAYERS.items() for emotion in emotions}
 """Emotion -> the emotion layer it belongs to."""
 
 TRAPS: Final[dict[str, dict[str, Any]]] = _DATA["traps"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def small_model() -> str:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], None]]:
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Compare a text with a committed one; `pytest --update-golden` writes it instead."""
 
     def compare(name: str, text: str) -> None:
@@ -46,7 +46,7 @@ def golden(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], None
             file.write_text(text, encoding="utf-8")
         assert text == file.read_text(encoding="utf-8"), f"{name} changed; pytest --update-golden"
 
-    yield compare
+    return compare
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

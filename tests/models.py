@@ -27,7 +27,10 @@ def chat_template(name: str) -> Callable[..., str]:
 
     def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return template.render(
-            messages=messages, add_generation_prompt=add_generation_prompt, bos_token="<BOS>", eos_token="<EOS>"
+            messages=messages,
+            add_generation_prompt=add_generation_prompt,
+            bos_token="<BOS>",
+            eos_token="<EOS>",
         )
 
     return render

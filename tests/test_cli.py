@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from eicap_tasks import __version__, context, items, prompts
-from eicap_tasks.documents import documents
 from eicap_tasks.doctor import findings, hub
+from eicap_tasks.documents import documents
 from eicap_tasks.runner import own_names, run
 
 TOY = Path(__file__).parent / "items" / "toy.jsonl"
@@ -56,7 +56,10 @@ def test_show_prints_exactly_the_prompt() -> None:
     [
         (["show", "toy-chat-x", "--data", str(TOY)], "did you mean 'toy-chat-t'?"),
         (["show", "toy-chat-t", "--lang", "arr"], "--lang: found 'arr', allowed: en, ar; did you mean 'ar'?"),
-        (["show", "toy-chat-t", "--data", str(TOY), "--num_fewshot", "50"], "--num_fewshot: found 50, allowed: 0 to"),
+        (
+            ["show", "toy-chat-t", "--data", str(TOY), "--num_fewshot", "50"],
+            "--num_fewshot: found 50, allowed: 0 to",
+        ),
         (["show", "toy-chat-t", "--data", "none.jsonl"], "none.jsonl: no such file or folder"),
         (["validate", "none.jsonl"], "none.jsonl: no such file or folder, expected a JSONL file"),
         (["run"], "eicap run: found no arguments, expected those of lm_eval run"),
@@ -67,7 +70,15 @@ def test_show_prints_exactly_the_prompt() -> None:
             "metadata eicap.date: found an unknown option",
         ),
         (
-            ["run", "--model", "dummy", "--tasks", "eicap_ar", "--metadata", '{"eicap": {"data": "en.jsonl"}}'],
+            [
+                "run",
+                "--model",
+                "dummy",
+                "--tasks",
+                "eicap_ar",
+                "--metadata",
+                '{"eicap": {"data": "en.jsonl"}}',
+            ],
             "en.jsonl: found no probe of the layer 'tracking' in Arabic",
         ),
     ],
@@ -85,7 +96,16 @@ def test_mistakes_end_with_status_2_and_no_traceback(
 @pytest.mark.parametrize("program", ["lm_eval", "eicap_tasks.cli"])
 def test_bad_items_stop_a_run_before_a_model_is_loaded(program: str, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"id": 3\n[]\n', encoding="utf-8")
-    command = [sys.executable, "-m", program, "run", "--model", "hf", "--model_args", "pretrained=/no/such/model"]
+    command = [
+        sys.executable,
+        "-m",
+        program,
+        "run",
+        "--model",
+        "hf",
+        "--model_args",
+        "pretrained=/no/such/model",
+    ]
     command += ["--tasks", "eicap_appraisal_en", "--metadata", '{"eicap": {"data": "mine.jsonl"}}']
     out = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert out.returncode == 2
@@ -154,7 +174,15 @@ def test_own_names() -> None:
 def test_doctor_finds_everything_in_place() -> None:
     out = eicap("doctor")
     assert out.returncode == 0, out.stdout
-    for word in ("lm_eval", "torch", "registration", "items, Arabic", "templates", prompts.digest()[:16], "model hub"):
+    for word in (
+        "lm_eval",
+        "torch",
+        "registration",
+        "items, Arabic",
+        "templates",
+        prompts.digest()[:16],
+        "model hub",
+    ):
         assert word in out.stdout
 
 
@@ -168,7 +196,7 @@ def test_doctor_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hub_reached_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     class Answer(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:  # noqa: N802
+        def do_HEAD(self) -> None:
             self.send_response(204)
             self.end_headers()
 

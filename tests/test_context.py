@@ -45,9 +45,7 @@ def test_the_turns_are_messages_and_the_question_is_the_last() -> None:
         "[A conversation begins. Setting: Lena writes to an assistant.]\n\nThe exam is today."
     )
     assert messages[2]["content"] == "How was the night?"
-    assert messages[3]["content"] == (
-        "Short. But look: {{ 7*7 }} out of 50!\n\n" + render(CHAT, "question")
-    )
+    assert messages[3]["content"] == ("Short. But look: {{ 7*7 }} out of 50!\n\n" + render(CHAT, "question"))
 
 
 def test_a_dialogue_that_the_assistant_begins_and_ends() -> None:
@@ -76,9 +74,7 @@ def test_examples_are_earlier_turns_with_their_gold_label() -> None:
 def test_examples_can_share_one_message() -> None:
     messages = chat_messages(CHAT, [PEERS], system="S", shots_as_turns=False)
     assert roles(messages) == ["system", "user"]
-    assert messages[1]["content"] == (
-        f"{render(PEERS, 'text')} {gold_label(PEERS)}\n\n{render(CHAT, 'message')}"
-    )
+    assert messages[1]["content"] == (f"{render(PEERS, 'text')} {gold_label(PEERS)}\n\n{render(CHAT, 'message')}")
 
 
 def test_text_prompts_with_and_without_examples() -> None:
@@ -110,7 +106,10 @@ def test_any_dialogue_alternates_and_ends_with_the_user(
     assert whole.count(doc["question"]) == 1 + sum(shot is CHAT for shot in shots)
 
 
-@pytest.mark.parametrize(("name", "kept"), [("chatml", True), ("llama3", True), ("llama2", True), ("gemma2", False), ("silent", False)])
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("chatml", True), ("llama3", True), ("llama2", True), ("gemma2", False), ("silent", False)],
+)
 def test_which_templates_keep_a_system_message(name: str, kept: bool) -> None:
     assert keeps_system(chat_template(name)) is kept
 

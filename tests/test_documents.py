@@ -20,7 +20,7 @@ TOY = Path(__file__).parent / "items" / "toy.jsonl"
 @given(st.sets(st.text(max_size=8), max_size=60), st.integers(2, 6))
 def test_positions_are_balanced_and_depend_on_the_ids_alone(ids: set[str], options: int) -> None:
     positions = gold_positions(ids, options)
-    assert positions == gold_positions(reversed(sorted(ids)), options)
+    assert positions == gold_positions(sorted(ids, reverse=True), options)
     counts = Counter(positions.values())
     spread = [counts[position] for position in range(options)]
     assert max(spread) - min(spread) <= 1

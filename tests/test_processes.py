@@ -15,7 +15,14 @@ HERE = Path(__file__).parent
 
 
 def run(processes: int, out: Path) -> Any:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+    ]
     command += [str(HERE / "two_processes.py"), str(out), "eicap"]
     env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "LOCAL_RANK": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)

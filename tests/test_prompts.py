@@ -66,7 +66,7 @@ def test_undefined_names_are_errors() -> None:
 
 
 def test_a_language_without_templates_is_an_error() -> None:
-    with pytest.raises(TemplateNotFound, match="xx/cause.jinja"):
+    with pytest.raises(TemplateNotFound, match=r"xx/cause\.jinja"):
         prompts.render(cast(Document, {**both("en", "cause")[0], "lang": "xx"}), "text")
 
 

