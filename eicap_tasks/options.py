@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from eicap_tasks.context import ContextKind
 from eicap_tasks.errors import EicapError, nearest
@@ -19,7 +19,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Path | None = Field(default=None, description="JSONL file or folder asked instead of our items")
+    data: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+        default=None, description="JSONL file or folder asked instead of our items"
+    )
     context: ContextKind = Field(
         default="turns", description="in chat mode: the dialogue's turns as messages, or a transcript in one"
     )

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from eicap_tasks import items, vocabulary
 from eicap_tasks.errors import EicapError
-from eicap_tasks.schema import Dialogue, ItemsError, parse_file, parse_line
+from eicap_tasks.parsing import ItemsError, parse_file, parse_line
+from eicap_tasks.schema import Dialogue
 
 TOY = Path(__file__).parent / "items" / "toy.jsonl"
 LINES = TOY.read_text(encoding="utf-8").splitlines()

@@ -1,0 +1,80 @@
+"""Every command of the README is run: here, or by `.ci/run`."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eicap_tasks import items
+from eicap_tasks.documents import documents
+from eicap_tasks.runner import TASKS
+from eicap_tasks.vocabulary import LANGUAGES, LAYERS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+BY_CI = {"make demo", "make test", "pip install ."}
+HERE = [command for command in COMMANDS if command not in BY_CI]
+
+
+def test_ci_runs_the_rest() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    assert "make test" in script
+    assert "make demo" in script
+    assert '$(PIP) ".[demo]"' in makefile.split("$(VENV)/.demo:")[1].split("$(VENV)/.dev:")[0]
+    assert set(COMMANDS) >= BY_CI
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) < 200
+    assert "@@" not in README
+
+
+@pytest.mark.parametrize("command", HERE)
+def test_each_command_does_what_it_says(command: str, tmp_path: Path) -> None:
+    (tmp_path / "my_items.jsonl").write_text((ROOT / "examples" / "my_items.jsonl").read_text(encoding="utf-8"))
+    words = shlex.split(command.replace('"$(eicap path)"', str(TASKS)))
+    runs_a_model = "--model" in words
+    if runs_a_model:
+        words += ["--limit", "1"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    out = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "readme_command.py"), *words],
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr[-3000:]
+    if runs_a_model:
+        (task,) = [words[i + 1] for i, word in enumerate(words) if word == "--tasks"]
+        scores = re.findall(rf"\|{task} .*\|acc +\|.*?\| *([0-9.]+)\|", out.stdout)
+        assert scores, out.stdout
+        assert {float(score) for score in scores} == {1.0}
+    else:
+        assert out.stdout.strip()
+
+
+def test_the_examples_are_shipped_items() -> None:
+    section = README.split("## What each task asks")[1].split("## How to read")[0]
+    for lang in LANGUAGES:
+        dialogues = items.load(items.shipped("test", lang))
+        for layer in LAYERS:
+            shown = [
+                doc
+                for doc in documents(dialogues, lang, layer)
+                if doc["question"] in section and all(option in section for option in doc["options"])
+            ]
+            assert shown, (lang, layer)
+            for doc in shown:
+                places = {option: section.index(option) for option in doc["options"]}
+                assert min(places, key=lambda option: places[option]) == doc["options"][doc["gold"]]
