@@ -125,7 +125,7 @@ def interpreter() -> None:
             return time.perf_counter() - start
 
         a, b = alternate(lambda: run(pythons[0]), lambda: run(pythons[1]), runs=60)
-    row("start of Python with our hook", f"{a * 1e3:.1f} ms", f"{b * 1e3:.1f} ms", f"+{(a - b) * 1e3:.2f} ms")
+    row("start of Python with our hook", f"{a * 1e3:.1f} ms", f"{b * 1e3:.1f} ms", f"{(a - b) * 1e3:+.2f} ms")
 
 
 def evaluation() -> None:
