@@ -67,6 +67,21 @@ def _hash(*parts: object) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
 
 
+def rotate(doc: Document, places: int) -> Document:
+    """Return a copy of a document whose options are all moved up by `places`, the first ones to the end.
+
+    The four rotations of a document put every option once at every position.
+    """
+    turn = places % len(doc["options"])
+    rotated: Document = {
+        **doc,
+        "options": doc["options"][turn:] + doc["options"][:turn],
+        "traps": doc["traps"][turn:] + doc["traps"][:turn],
+        "gold": (doc["gold"] - turn) % len(doc["options"]),
+    }
+    return rotated
+
+
 def documents(dialogues: Sequence[Dialogue], lang: str, layer: str) -> list[Document]:
     """Make the documents of one task.
 

@@ -1,4 +1,4 @@
-"""Scores of one answered document. Pure functions of log-likelihoods and the gold position."""
+"""Scores of answered documents. Pure functions of log-likelihoods, positions and choices."""
 
 from __future__ import annotations
 
@@ -45,3 +45,45 @@ def brier(loglikelihoods: Sequence[float], gold: int) -> float:
         gold: Position of the right option.
     """
     return sum((p - (i == gold)) ** 2 for i, p in enumerate(probabilities(loglikelihoods)))
+
+
+def all_right(choices: Sequence[int], golds: Sequence[int]) -> float:
+    """Return 1.0 if the right option was chosen in every rotation, else 0.0 (circular accuracy).
+
+    Source: CircularEval of Liu et al. (2023), MMBench, arXiv:2307.06281.
+
+    Args:
+        choices: Chosen position per rotation.
+        golds: Position of the right option per rotation.
+    """
+    return float(list(choices) == list(golds))
+
+
+def consistent(choices: Sequence[int], options: int = 4) -> float:
+    """Return 1.0 if the same option was chosen in every rotation, right or wrong, else 0.0.
+
+    Args:
+        choices: Chosen position per rotation; rotation r has every option moved up by r places.
+        options: The number of options.
+    """
+    return float(len({(position + r) % options for r, position in enumerate(choices)}) == 1)
+
+
+def position_bias(choices: Sequence[Sequence[int]], options: int = 4) -> float:
+    """Return how far the chosen positions are from uniform: their total variation distance.
+
+    Half the sum over positions of |share - 1/options|: 0 where every position is chosen equally often,
+    1 - 1/options (0.75 of four) where always the same. Over all rotations of every document a model that
+    looks at content alone has 0, whatever it understands.
+
+    Args:
+        choices: Per document, the chosen position per rotation.
+        options: The number of options.
+
+    Raises:
+        ValueError: There is no choice at all.
+    """
+    flat = [position for document in choices for position in document]
+    if not flat:
+        raise ValueError("position_bias: found no choice, expected one or more")
+    return sum(abs(flat.count(position) / len(flat) - 1 / options) for position in range(options)) / 2

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.venv
 
 NAMES = "from lm_eval.tasks import TaskManager; print(*TaskManager(include_defaults=False).all_groups)"
-GROUPS = "eicap eicap_ar eicap_en"
+GROUPS = "eicap eicap_ar eicap_circular eicap_circular_ar eicap_circular_en eicap_en"
 
 
 class Environment:

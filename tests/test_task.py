@@ -22,6 +22,7 @@ from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 TOY = Path(__file__).parent / "items" / "toy.jsonl"
 LEAVES = sorted(f"eicap_{layer}_{lang}" for layer in LAYERS for lang in LANGUAGES)
+FORMATS = ["circular"]
 
 
 def manager(data: Path | None = None, **options: Any) -> TaskManager:
@@ -40,9 +41,10 @@ def evaluate(model: ScriptedModel, tasks: list[str], data: Path | None = None, *
 def test_the_exact_set_of_names() -> None:
     """lm-eval passes over a YAML with an error in silence, so every name is checked."""
     index = manager()
-    assert index.all_subtasks == LEAVES
-    assert index.all_groups == ["eicap", "eicap_ar", "eicap_en"]
-    assert index.all_tags == sorted(f"eicap_{layer}" for layer in LAYERS)
+    variants = ["", *(f"_{name}" for name in FORMATS)]
+    assert index.all_subtasks == sorted(f"{leaf}{variant}" for leaf in LEAVES for variant in variants)
+    assert index.all_groups == sorted(f"eicap{variant}{part}" for variant in variants for part in ("", "_en", "_ar"))
+    assert index.all_tags == sorted(f"eicap_{layer}{variant}" for layer in LAYERS for variant in variants)
 
 
 @pytest.mark.parametrize("name", LEAVES)
