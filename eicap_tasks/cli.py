@@ -15,6 +15,7 @@ from rich.text import Text
 from eicap_tasks import __version__, context, items, prompts
 from eicap_tasks.documents import Document, documents
 from eicap_tasks.errors import EXIT_CODE, EicapError, nearest
+from eicap_tasks.examples import check_count, examples
 from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 app = typer.Typer(
@@ -84,42 +85,44 @@ def show(
     lang: Annotated[str, typer.Option(help=f"Language: {', '.join(LANGUAGES)}.")] = "en",
     chat: Annotated[bool, typer.Option("--chat", help="Show the messages of a chat model.")] = False,
     num_fewshot: Annotated[int, typer.Option("--num_fewshot", min=0, help="Solved examples first.")] = 0,
+    transcript: Annotated[
+        bool, typer.Option("--transcript", help="With --chat: the transcript in one message (context: transcript).")
+    ] = False,
     data: Annotated[Path | None, typer.Option(help="Own items instead of the shipped ones.")] = None,
 ) -> None:
-    """Print exactly what a model is shown for one probe.
+    """Print exactly what a model is shown for one probe of the test split or of own items.
+
+    A chat model whose template has no system role gets the system text at the start of its first message.
 
     Example: `eicap show eicap-009-t --chat --lang ar`
     """
     if lang not in LANGUAGES:
         raise EicapError(f"--lang: found {lang!r}, allowed: {', '.join(LANGUAGES)}{nearest(lang, LANGUAGES)}")
-    doc = _find(probe_id, lang, data)
-    shots = documents(items.load(items.shipped("dev", lang)), lang, doc["layer"])
-    shots = [shot for shot in shots if shot["dialogue_id"] != doc["dialogue_id"]]
-    if num_fewshot > len(shots):
-        raise EicapError(f"--num_fewshot: found {num_fewshot}, allowed: 0 to {len(shots)}")
+    asked = _documents(lang, data)
+    if probe_id not in asked:
+        ids = list(asked)
+        place = data or "the shipped items"
+        raise EicapError(
+            f"{place}: found no probe {probe_id!r} in {LANGUAGES[lang]['name']}, "
+            f"expected one of {len(ids)} ids such as {ids[0] if ids else 'none'}{nearest(probe_id, ids)}"
+        )
+    doc = asked[probe_id]
+    same_task = [other for other in asked.values() if other["layer"] == doc["layer"]]
+    shots = examples(same_task, lang, doc["layer"])
+    check_count(num_fewshot, len(shots), f"eicap_{doc['layer']}_{lang}")
     system = prompts.instruction(lang, doc["layer"])
     if not chat:
         typer.echo(context.text_prompt(doc, shots[:num_fewshot], system=system))
         return
-    for message in context.chat_messages(doc, shots[:num_fewshot], system=system):
+    kind: context.ContextKind = "transcript" if transcript else "turns"
+    for message in context.chat_messages(doc, shots[:num_fewshot], system=system, context=kind):
         typer.echo(f"<{message['role']}>\n{message['content']}\n")
 
 
-def _find(probe_id: str, lang: str, data: Path | None) -> Document:
-    """Find a probe, its options placed as in the task that asks it."""
-    sources = [data] if data else [items.shipped("test", lang), items.shipped("dev", lang)]
-    known: dict[str, Document] = {}
-    for source in sources:
-        dialogues = items.load(source)
-        for layer in LAYERS:
-            known |= {doc["id"]: doc for doc in documents(dialogues, lang, layer)}
-    if probe_id not in known:
-        place = data or "the shipped items"
-        raise EicapError(
-            f"{place}: found no probe {probe_id!r} in {LANGUAGES[lang]['name']}, "
-            f"expected one of {len(known)} ids such as {next(iter(known), 'none')}{nearest(probe_id, known)}"
-        )
-    return known[probe_id]
+def _documents(lang: str, data: Path | None) -> dict[str, Document]:
+    """Make all documents of a language by probe id, their options placed as in the tasks that ask them."""
+    test = items.load(data or items.shipped("test", lang))
+    return {doc["id"]: doc for layer in LAYERS for doc in documents(test, lang, layer)}
 
 
 @app.command()

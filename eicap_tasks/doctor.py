@@ -8,13 +8,17 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from http.client import InvalidURL
+from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from typing import Literal
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from eicap_tasks import __version__, items, prompts
 from eicap_tasks.errors import EicapError
-from eicap_tasks.vocabulary import LANGUAGES
+from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 Status = Literal["ok", "note", "problem"]
 
@@ -43,15 +47,18 @@ def findings() -> Iterator[Finding]:
     """Look at versions, registration, data, templates, the model hub and local models."""
     yield Finding("ok", "eicap-tasks", f"{__version__} on Python {platform.python_version()}")
     missing = False
+    needed = [Requirement(text) for text in requires("eicap-tasks") or []] if _version("eicap-tasks") else []
     for package in PACKAGES:
         found = _version(package)
         missing |= not found
-        advice = "" if found else "pip install eicap-tasks"
-        yield Finding("ok" if found else "problem", package, found or "not installed", advice)
+        allowed = next((r.specifier for r in needed if canonicalize_name(r.name) == canonicalize_name(package)), None)
+        fits = bool(found) and (allowed is None or allowed.contains(found, prereleases=True))
+        detail = found if fits else f"{found}, allowed: {allowed}" if found else "not installed"
+        yield Finding("ok" if fits else "problem", package, detail, "" if fits else "pip install -U eicap-tasks")
     if not missing:
         yield registration()
     yield from _items()
-    yield Finding("ok", "templates", f"sha256 {prompts.digest()[:16]} in {prompts.templates_dir()}")
+    yield _templates()
     yield hub()
     yield _local_models()
     yield _device()
@@ -77,6 +84,16 @@ def registration() -> Finding:
         why = "the hook is installed, but Python did not run it at start (python -S? pip install --target?)"
         return Finding("note", "registration", why, f"use {include}")
     return Finding("note", "registration", "the hook is not installed", f"reinstall eicap-tasks, or use {include}")
+
+
+def _templates() -> Finding:
+    folder = prompts.templates_dir()
+    lost = [
+        f"{lang}/{layer}" for lang in LANGUAGES for layer in LAYERS if not (folder / lang / f"{layer}.jinja").is_file()
+    ]
+    if lost:
+        return Finding("problem", "templates", f"not in {folder}: {', '.join(lost)}", "reinstall eicap-tasks")
+    return Finding("ok", "templates", f"sha256 {prompts.digest()[:16]} in {folder}")
 
 
 def _items() -> Iterator[Finding]:
@@ -107,8 +124,8 @@ def hub(timeout_s: float = HUB_TIMEOUT_S) -> Finding:
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=timeout_s)  # noqa: S310
     except urllib.error.HTTPError as error:
-        return Finding("ok", "model hub", f"{address} answers (status {error.code})")
-    except OSError as error:
+        return Finding("note", "model hub", f"{address} answers with status {error.code}", f"try again later; {local}")
+    except (OSError, InvalidURL) as error:
         reason = getattr(error, "reason", error)
         return Finding("note", "model hub", f"{address} cannot be reached ({reason})", local)
     return Finding("ok", "model hub", f"{address} can be reached")

@@ -51,9 +51,12 @@ def load(*paths: Path) -> list[Dialogue]:
 def _files(paths: Iterable[Path]) -> list[Path]:
     files: dict[Path, Path] = {}
     for path in paths:
-        if not path.exists():
-            raise EicapError(f"{path}: no such file or folder, expected a JSONL file or a folder with some")
-        members = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        try:
+            path.stat()
+            members = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        except OSError as error:
+            reason = "no such file or folder" if isinstance(error, FileNotFoundError) else error.strerror
+            raise EicapError(f"{path}: {reason}, expected a JSONL file or a folder with some") from error
         if not members:
             raise EicapError(f"{path}: found no file ending in .jsonl, expected one or more")
         files |= {member.resolve(): member for member in members}

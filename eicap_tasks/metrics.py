@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from eicap_tasks.errors import EicapError
+
 
 def probabilities(loglikelihoods: Sequence[float]) -> list[float]:
     """Normalize the log-likelihoods of the options to probabilities (softmax).
@@ -14,15 +16,32 @@ def probabilities(loglikelihoods: Sequence[float]) -> list[float]:
 
     Returns:
         Probabilities that sum to 1, in the same order.
+
+    Raises:
+        EicapError: A value is NaN or all are `-inf`: the model computed nothing that could be scored.
     """
+    _refuse_undefined(loglikelihoods)
     top = max(loglikelihoods)
     weights = [math.exp(value - top) for value in loglikelihoods]
     total = sum(weights)
     return [weight / total for weight in weights]
 
 
+def _refuse_undefined(loglikelihoods: Sequence[float]) -> None:
+    if any(math.isnan(value) for value in loglikelihoods) or max(loglikelihoods) == -math.inf:
+        raise EicapError(
+            f"the model gave the log-likelihoods {list(loglikelihoods)}, which cannot be scored, expected numbers; "
+            "a half-precision overflow is the usual cause: try --model_args dtype=float32"
+        )
+
+
 def choice(loglikelihoods: Sequence[float]) -> int:
-    """Return the position of the most likely option; of equal ones, the first."""
+    """Return the position of the most likely option; of equal ones, the first.
+
+    Raises:
+        EicapError: As `probabilities` does.
+    """
+    _refuse_undefined(loglikelihoods)
     return max(range(len(loglikelihoods)), key=lambda i: (loglikelihoods[i], -i))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from eicap_tasks.context import ContextKind
 from eicap_tasks.errors import EicapError, nearest
@@ -14,12 +16,24 @@ from eicap_tasks.errors import EicapError, nearest
 KEY: Final = "eicap"
 
 
+def _path(found: object) -> object:
+    """Expand a path's `~`; an empty path would silently be the current folder."""
+    if isinstance(found, str):
+        try:
+            if found.strip():
+                return Path(found).expanduser()
+        except RuntimeError:
+            pass
+        raise PydanticCustomError("path", "the path of a JSONL file or of a folder with some")
+    return found
+
+
 class Options(BaseModel):
     """What a user can set for a run, e.g. `--metadata '{"eicap": {"data": "my_items.jsonl"}}'`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: Annotated[Path, AfterValidator(Path.expanduser)] | None = Field(
+    data: Annotated[Path | None, BeforeValidator(_path)] = Field(
         default=None, description="JSONL file or folder asked instead of our items"
     )
     context: ContextKind = Field(
@@ -31,16 +45,20 @@ def parse(metadata: Mapping[str, Any] | None) -> Options:
     """Read the options from the metadata that lm-eval hands to a task.
 
     Args:
-        metadata: lm-eval's metadata; everything outside the key `eicap` is passed over.
+        metadata: lm-eval's metadata; keys that do not look like `eicap` are passed over.
 
     Returns:
         The options, with defaults for what is not given.
 
     Raises:
-        EicapError: An option is unknown or has a value that it cannot have.
+        EicapError: An option is unknown or has a value that it cannot have, or the key is misspelt.
     """
-    given = (metadata or {}).get(KEY, {})
     known = ", ".join(f"{name} ({field.description})" for name, field in Options.model_fields.items())
+    for key in metadata or {}:
+        if key != KEY and (KEY in key.lower() or get_close_matches(key.lower(), [KEY], cutoff=0.8)):
+            example = '{"eicap": {"data": "my_items.jsonl"}}'
+            raise EicapError(f"metadata: found the key {key!r}, allowed: {KEY!r}, as in {example}; options: {known}")
+    given = (metadata or {}).get(KEY, {})
     if not isinstance(given, Mapping):
         raise EicapError(f"metadata {KEY}: found {given!r}, allowed: an object with the options {known}")
     try:

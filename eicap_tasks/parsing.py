@@ -88,8 +88,10 @@ def parse_line(line: bytes | str) -> tuple[Dialogue | None, list[Finding]]:
         return None, [("line", f"found bytes that are not UTF-8 at column {error.start + 1}, allowed: UTF-8")]
     except json.JSONDecodeError as error:
         return None, [("line", f"found invalid JSON at column {error.colno} ({error.msg}), allowed: JSON")]
-    except (_JsonRuleError, RecursionError) as error:
-        return None, [("line", str(error) or "found too deep nesting, allowed: one dialogue")]
+    except _JsonRuleError as error:
+        return None, [("line", str(error))]
+    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets without end
+        return None, [("line", "found a number or a nesting that is too large, allowed: one dialogue")]
     if not isinstance(raw, dict):
         return None, [("line", f"found a JSON {type(raw).__name__}, allowed: an object, one dialogue")]
     dialogue: Dialogue | None = None

@@ -153,6 +153,12 @@ def _setting_script(raw: Raw) -> Iterator[Finding]:
     yield from _script_findings(raw["lang"], [("setting", raw["setting"])])
 
 
+@_dialogue_rule("lang", "speakers")
+def _name_script(raw: Raw) -> Iterator[Finding]:
+    names = ((f"speakers[{i}].name", name) for i, name in _column(raw["speakers"], "name"))
+    yield from _script_findings(raw["lang"], names)
+
+
 @_dialogue_rule("lang", "turns")
 def _turn_script(raw: Raw) -> Iterator[Finding]:
     texts = ((f"turns[{i}].text", text) for i, text in _column(raw["turns"], "text"))
@@ -179,7 +185,7 @@ def _options(probe: Raw) -> list[Finding]:
 def _distinct_options(probe: Raw, raw: Raw) -> Iterator[Finding]:
     seen: dict[str, str] = {}
     for field, text in _options(probe):
-        key = " ".join(text.casefold().split())
+        key = text_checks.essence(text)
         if key in seen:
             yield field, f"found the same text as {seen[key]}, allowed: four different options"
         seen.setdefault(key, field)

@@ -11,6 +11,7 @@ from typing import Any
 
 from eicap_tasks import preflight
 from eicap_tasks.errors import EicapError, nearest
+from eicap_tasks.examples import check_count
 
 TASKS = Path(__file__).parent / "tasks"
 """The folder of our YAML files, for lm-eval's `--include_path`."""
@@ -42,13 +43,19 @@ def run(arguments: Sequence[str]) -> None:
     setup_logging()
     sys.argv = ["lm_eval", "run", *arguments]
     cli = HarnessCLI()
-    parsed = cli.parse_args()
-    wanted = [name for entry in parsed.tasks or [] for name in entry.split(",")]
+    try:
+        parsed = cli.parse_args()
+    except ValueError as error:
+        example = """--metadata '{"eicap": {"data": "my_items.jsonl"}}'"""
+        raise EicapError(f"arguments: {error}; expected JSON or key=value, as in {example}") from error
+    given = {**(_from_file(parsed.config) if parsed.config else {}), **{k: v for k, v in vars(parsed).items() if v}}
+    tasks = given.get("tasks") or []
+    wanted = [name for entry in ([tasks] if isinstance(tasks, str) else tasks) for name in str(entry).split(",")]
     ours = own_names()
     others = [name for name in wanted if not any(fnmatchcase(own, name) for own in ours)]
     if wanted and not others:
-        _check(wanted, parsed.metadata or {})
-        folders = [str(TASKS), *([parsed.include_path] if parsed.include_path else [])]
+        _check(wanted, given.get("metadata") or {}, given.get("num_fewshot") or 0)
+        folders = [str(TASKS), *([given["include_path"]] if given.get("include_path") else [])]
         own_manager = partial(_manager, folders)
         lm_eval.tasks.TaskManager = own_manager
     try:
@@ -67,12 +74,25 @@ def _manager(folders: list[str], *, metadata: Any = None, **kwargs: Any) -> Any:
     return TaskManager(include_path=folders, include_defaults=False, metadata=metadata)
 
 
-def _check(names: list[str], metadata: dict[str, Any]) -> None:
+def _from_file(config: str) -> dict[str, Any]:
+    """Read the arguments that lm-eval's `--config` names."""
+    from lm_eval.config.evaluate_config import EvaluatorConfig
+
+    try:
+        arguments: dict[str, Any] = EvaluatorConfig.load_yaml_config(config)
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        raise EicapError(f"--config: {error}, expected a YAML file with the arguments of lm_eval run") from error
+    return arguments
+
+
+def _check(names: list[str], metadata: dict[str, Any], num_fewshot: int) -> None:
     """Load the tasks once before the model is, so that what is wrong with them costs no time."""
     preflight.check(metadata)
     manager = _manager([str(TASKS)], metadata=metadata)
     try:
-        manager.load(manager.match_tasks(names))
+        loaded = manager.load(manager.match_tasks(names))["tasks"]
+        for name, task in loaded.items():
+            check_count(num_fewshot, len(task.dataset["dev"]), name)
     except ValueError as error:
         if isinstance(error, EicapError) or "Duplicate task" not in str(error):
             raise

@@ -30,7 +30,7 @@ def _one_of(allowed: Iterable[str]) -> Any:
 
 def _clean(text: str) -> str:
     """Refuse empty text, chat markup and control characters."""
-    if not text.strip():
+    if not text_checks.is_visible(text):
         message = f"found empty text {text!r}, allowed: text with at least one visible character"
     elif text != text.strip():
         message = f"found white space at an end of {text!r}, allowed: none there"

@@ -11,8 +11,9 @@ from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 
 from eicap_tasks import context, items, metrics, options
-from eicap_tasks.documents import LABELS, Document, documents, rotate
+from eicap_tasks.documents import Document, documents
 from eicap_tasks.errors import EicapError, exit_without_traceback
+from eicap_tasks.examples import check_count, examples
 from eicap_tasks.prompts import render
 from eicap_tasks.vocabulary import LANGUAGES
 
@@ -53,10 +54,7 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
                 f"{path}: found no probe of the layer {layer!r} in {LANGUAGES[lang]['name']}, which the "
                 f"task {self.config.task} asks; expected one or more. Leave the task out, or add items."
             )
-        asked = {doc["dialogue_id"] for doc in test}
-        dev = documents(items.load(items.shipped("dev", lang)), lang, layer)
-        dev = [doc for doc in dev if doc["dialogue_id"] not in asked]
-        self.dataset = {"test": Dataset.from_list(test), "dev": Dataset.from_list(dev)}
+        self.dataset = {"test": Dataset.from_list(test), "dev": Dataset.from_list(examples(test, lang, layer))}
 
     def doc_to_text(self, doc: Document, doc_to_text: object = None) -> str:
         """Return the prompt of a document without instruction, examples and chat template."""
@@ -117,12 +115,7 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         return chat_template(messages, add_generation_prompt=not gen_prefix)
 
     def _shots(self, count: int) -> list[Document]:
-        available = len(self.dataset["dev"])
-        if count > available:
-            raise EicapError(
-                f"--num_fewshot: found {count}, allowed for {self.config.task}: 0 to {available}, "
-                "the number of probes in the dev split"
-            )
+        check_count(count, len(self.dataset["dev"]), self.config.task)
         return list(self.sampler.sample(n=count)) if count else []
 
     def build_all_requests(self, **kwargs: Any) -> None:
@@ -149,7 +142,7 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         kwargs["tokenizer_name"] = f"{kwargs.get('tokenizer_name') or ''}-{salt}"
         super().build_all_requests(**kwargs)
 
-    def process_results(self, doc: Document, results: list[tuple[float, bool]]) -> dict[str, float]:
+    def process_results(self, doc: Document, results: list[Any]) -> dict[str, Any]:
         """Score one document.
 
         Args:
@@ -165,48 +158,4 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         return {
             "acc": metrics.accuracy(loglikelihoods, doc["gold"]),
             "brier_score": metrics.brier(loglikelihoods, doc["gold"]),
-        }
-
-
-class CircularTask(EicapTask):
-    """Every probe in all four rotations of its options, as one document with sixteen requests.
-
-    What a model knows and which letter it prefers are then told apart.
-    """
-
-    def fewshot_context(self, doc: Document, *args: Any, **kwargs: Any) -> list[Any]:
-        """Assemble the prompt of every rotation; see `EicapTask.fewshot_context`."""
-        return [super(CircularTask, self).fewshot_context(rotate(doc, r), *args, **kwargs) for r in range(len(LABELS))]
-
-    def construct_requests(self, doc: Document, ctx: list[Any], **kwargs: Any) -> list[Any]:
-        """Make the requests of every rotation; a rotation's four share one context, hence one forward pass."""
-        requests: list[Any] = []
-        for r, context_of_rotation in enumerate(ctx):
-            requests += super().construct_requests(rotate(doc, r), context_of_rotation, **kwargs)
-        for index, request in enumerate(requests):
-            request.idx = index
-        return requests
-
-    def process_results(self, doc: Document, results: list[tuple[float, bool]]) -> dict[str, Any]:
-        """Score one document.
-
-        Args:
-            doc: The document.
-            results: Per rotation and label, the log-likelihood (natural log) and whether it was greedy.
-
-        Returns:
-            `acc` (mean over rotations), `acc_circular`, `consistency`, and the chosen positions under
-            `position_bias`, which aggregates them; see `eicap_tasks.metrics`.
-        """
-        if "bypass" in self._metric_fn_list:  # --predict_only
-            return {"bypass": 999}
-        count = len(doc["options"])
-        rows = [[value for value, _ in results[start : start + count]] for start in range(0, len(results), count)]
-        choices = [metrics.choice(row) for row in rows]
-        golds = [rotate(doc, r)["gold"] for r in range(count)]
-        return {
-            "acc": sum(c == g for c, g in zip(choices, golds, strict=True)) / count,
-            "acc_circular": metrics.all_right(choices, golds),
-            "consistency": metrics.consistent(choices),
-            "position_bias": choices,
         }

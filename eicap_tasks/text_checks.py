@@ -8,17 +8,39 @@ from functools import lru_cache
 
 from eicap_tasks.vocabulary import LANGUAGES
 
+_BRACKETED = (
+    "INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|ARGS|CALL_ID|THINK|IMG|IMG_END|IMG_BREAK"
+    "|PREFIX|MIDDLE|SUFFIX|BOS|EOS|PAD|UNK|CLS|SEP|MASK|gMASK|sMASK|control_[0-9]+|unused[0-9]+"
+)
 CONTROL_TOKEN = re.compile(
-    r"""
-    <<?[|｜/]?[^\W\d][^<>\s]{0,40}>>?   # <|im_end|> </s> <start_of_turn> <<SYS>> <extra_id_0> <think>
-  | \[/?[A-Z][A-Z_]+\]                  # [INST] [/INST] [SYSTEM_PROMPT] [TOOL_CALLS]
+    rf"""
+    [<\[][|｜][^<>\[\]]{{0,40}}[|｜][>\]]      # <|im_end|> <｜User｜> [|Human|]
+  | <[|｜] | [|｜]> | \[\| | \|\]             # and pieces of them
+  | <<?/?[^\W\d][^<>\s]{{0,40}}>>?          # </s> <start_of_turn> <<SYS>> <extra_id_0> <think>
+  | <[0-9][a-z]{{2,8}}>                      # <2ar>
+  | >>[A-Z_]+<<                             # >>TITLE<<
+  | \[/?(?:{_BRACKETED})\]                   # [INST] [/INST] [TOOL_CALLS] [gMASK]
     """,
     re.VERBOSE,
 )
 """Chat markup: what tokenizers of the common model families read as control tokens."""
 
+_BLANK = "\u115f\u1160\u3164\uffa0\u2800"
+"""Letters and symbols that show nothing."""
+
 MIN_LETTERS = 4
 """A text with fewer letters than this ("OK", "4") is not judged by its script."""
+
+
+def is_visible(text: str) -> bool:
+    """Tell whether a text shows anything: a letter, mark of punctuation, number or symbol."""
+    return any(unicodedata.category(char)[0] in "LNPS" and char not in _BLANK for char in text)
+
+
+def essence(text: str) -> str:
+    """Reduce a text to what tells it from another: no case, spacing, invisible characters or final point."""
+    plain = "".join(char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+    return " ".join(plain.casefold().split()).rstrip(".…")
 
 
 def control_token(text: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The record of the blind readings, `data/validation.jsonl`.
+"""The record of the blind readings, `data/validation.jsonl`, those of superseded texts included.
 
 A reading is tied to the content that was read, not to the places of the options, so that it stays valid
 when options are placed anew and lapses when a word is changed.
@@ -23,9 +23,10 @@ class Reading(BaseModel):
     """One blind answer to one probe, by a reader who did not write it and saw no key.
 
     Attributes:
-        chosen: Text of the option chosen.
+        options: The options as they were shown, A to D.
+        choice: Letter of the option chosen.
         ambiguous: Whether the reader thought that a second option can be defended.
-        also_defensible: Texts of such options.
+        also_defensible: Letters of such options.
         content: `content_digest` of what was read.
     """
 
@@ -35,11 +36,17 @@ class Reading(BaseModel):
     lang: str
     reader: str
     date: str
-    chosen: str
+    options: list[str]
+    choice: str
     ambiguous: bool
     also_defensible: list[str]
     note: str
     content: str
+
+    @property
+    def chosen(self) -> str:
+        """Text of the option chosen."""
+        return self.options["ABCD".index(self.choice)]
 
 
 def content_digest(doc: Document) -> str:

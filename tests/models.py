@@ -26,12 +26,13 @@ def chat_template(name: str) -> Callable[..., str]:
     template = environment.from_string((CHAT_TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8"))
 
     def render(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return template.render(
-            messages=messages,
-            add_generation_prompt=add_generation_prompt,
-            bos_token="<BOS>",
-            eos_token="<EOS>",
+        out = template.render(
+            messages=messages, add_generation_prompt=add_generation_prompt, bos_token="<BOS>", eos_token="<EOS>"
         )
+        if add_generation_prompt:
+            return out
+        begun = messages[-1]["content"]  # lm-eval's backends leave the last message open, to be continued
+        return out[: out.rindex(begun) + len(begun)]
 
     return render
 
@@ -39,10 +40,16 @@ def chat_template(name: str) -> Callable[..., str]:
 class ScriptedModel(LM):  # type: ignore[misc]
     """A model that gives each label the log-likelihood that `score(document, label)` says."""
 
-    def __init__(self, score: Callable[[dict[str, Any], str], float], template: str = "chatml") -> None:
+    def __init__(
+        self,
+        score: Callable[[dict[str, Any], str], float],
+        template: str = "chatml",
+        write: Callable[[dict[str, Any]], str] = lambda doc: "A",
+    ) -> None:
         super().__init__()
         self.score = score
         self.template = template
+        self.write = write
         self.prompts: list[str] = []
 
     def loglikelihood(self, requests: Sequence[Any], **kwargs: Any) -> list[tuple[float, bool]]:
@@ -53,7 +60,8 @@ class ScriptedModel(LM):  # type: ignore[misc]
         raise NotImplementedError
 
     def generate_until(self, requests: Any, **kwargs: Any) -> list[str]:
-        return ["A" for _ in requests]
+        self.prompts += [request.args[0] for request in requests]
+        return [self.write(request.doc) for request in requests]
 
     def apply_chat_template(self, messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         return chat_template(self.template)(messages, add_generation_prompt=add_generation_prompt)

@@ -58,13 +58,36 @@ def test_show_prints_exactly_the_prompt() -> None:
         (["show", "toy-chat-t", "--lang", "arr"], "--lang: found 'arr', allowed: en, ar; did you mean 'ar'?"),
         (
             ["show", "toy-chat-t", "--data", str(TOY), "--num_fewshot", "50"],
-            "--num_fewshot: found 50, allowed: 0 to",
+            "--num_fewshot: found 50, allowed for eicap_tracking_en: 0 to 4",
         ),
         (["show", "toy-chat-t", "--data", "none.jsonl"], "none.jsonl: no such file or folder"),
         (["validate", "none.jsonl"], "none.jsonl: no such file or folder, expected a JSONL file"),
         (["run"], "eicap run: found no arguments, expected those of lm_eval run"),
         (["run", "--model", "dummy", "--tasks", "eicap_caus_en", "--include_path", "/nonexistent"], None),
         (["run", "--model", "dummy", "--tasks", "eicap,eicap_cause"], "which ask a task twice"),
+        (
+            ["run", "--model", "dummy", "--tasks", "eicap_en", "--metadata", "{'bad"],
+            "expected JSON or key=value, as in",
+        ),
+        (
+            ["run", "--model", "dummy", "--tasks", "eicap_en", "--num_fewshot", "99"],
+            "--num_fewshot: found 99, allowed for",
+        ),
+        (["run", "--config", "none.yaml"], "--config: Config file not found"),
+        (["run", "--config", "run.yaml"], "metadata eicap.date: found an unknown option"),
+        (
+            ["run", "--model", "dummy", "--tasks", "eicap_en", "--metadata", '{"eicap_data": "x"}'],
+            "metadata: found the key 'eicap_data', allowed: 'eicap', as in",
+        ),
+        (
+            ["run", "--model", "dummy", "--tasks", "eicap_en", "--metadata", '{"eicap": {"data": ""}}'],
+            "metadata eicap.data: found '', allowed: the path of a JSONL file or of a folder with some",
+        ),
+        (
+            ["run", "--model", "dummy", "--tasks", "eicap_en", "--metadata", '{"eicap": {"data": "~nosuch/x"}}'],
+            "metadata eicap.data: found '~nosuch/x', allowed: the path of a JSONL file",
+        ),
+        (["validate", "x" * 300], "File name too long, expected a JSONL file"),
         (
             ["run", "--model", "dummy", "--tasks", "eicap_en", "--metadata", '{"eicap": {"date": "x"}}'],
             "metadata eicap.date: found an unknown option",
@@ -86,6 +109,7 @@ def test_show_prints_exactly_the_prompt() -> None:
 def test_mistakes_end_with_status_2_and_no_traceback(
     arguments: list[str], expected: str | None, tmp_path: Path
 ) -> None:
+    (tmp_path / "run.yaml").write_text("model: dummy\ntasks: eicap_en\nmetadata: {eicap: {date: x}}\n")
     (tmp_path / "en.jsonl").write_text(TOY.read_text(encoding="utf-8").splitlines()[0], encoding="utf-8")
     out = eicap(*arguments, cwd=tmp_path)
     assert out.returncode == 2
@@ -190,14 +214,21 @@ def test_doctor_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eicap_tasks.doctor._version", lambda package: "" if package == "torch" else "1")
     found = {finding.subject: finding for finding in findings()}
     assert (found["torch"].status, found["torch"].detail) == ("problem", "not installed")
-    assert found["torch"].advice == "pip install eicap-tasks"
+    assert found["torch"].advice == "pip install -U eicap-tasks"
     assert found["device"].detail == "unknown without torch"
+    assert found["lm_eval"].status == "problem"
+    assert found["lm_eval"].detail.startswith("1, allowed: ")
+    monkeypatch.setattr("eicap_tasks.prompts.templates_dir", lambda: Path("/nonexistent"))
+    templates = next(finding for finding in findings() if finding.subject == "templates")
+    assert (templates.status, templates.advice) == ("problem", "reinstall eicap-tasks")
 
 
 def test_hub_reached_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     class Answer(BaseHTTPRequestHandler):
+        status = 204
+
         def do_HEAD(self) -> None:
-            self.send_response(204)
+            self.send_response(self.status)
             self.end_headers()
 
         def log_message(self, *args: object) -> None: ...
@@ -206,11 +237,15 @@ def test_hub_reached_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert (hub().status, hub().detail) == ("note", "offline, by HF_HUB_OFFLINE")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("HF_ENDPOINT", "http://a b")
+    assert hub().status == "note"
     server = HTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("HF_ENDPOINT", address)
     assert (hub().status, hub().detail) == ("ok", f"{address} can be reached")
+    Answer.status = 503
+    assert (hub().status, hub().detail) == ("note", f"{address} answers with status 503")
     server.shutdown()
     server.server_close()
     assert hub(timeout_s=1).status == "note"

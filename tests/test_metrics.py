@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lm_eval.api.metrics import brier_score as harness_brier
 
 from eicap_tasks import metrics
+from eicap_tasks.errors import EicapError
 
 logs = st.lists(st.floats(-80, 0), min_size=4, max_size=4)
 
@@ -24,6 +25,13 @@ def test_known_values() -> None:
     assert metrics.accuracy([-3.0, -1.0, -2.0, -4.0], 1) == 1.0
     assert metrics.accuracy([-3.0, -1.0, -2.0, -4.0], 2) == 0.0
     assert metrics.choice([-1.0, -1.0, -2.0, -1.0]) == 0  # the first of equal ones
+
+
+@pytest.mark.parametrize("values", [[math.nan] * 4, [-1.0, math.nan, -2.0, -3.0], [-math.inf] * 4])
+def test_what_cannot_be_scored_is_not_scored(values: list[float]) -> None:
+    for score in (metrics.accuracy, metrics.brier):
+        with pytest.raises(EicapError, match="which cannot be scored, expected numbers"):
+            score(values, 0)
 
 
 def test_large_negative_values_do_not_underflow() -> None:

@@ -158,6 +158,26 @@ SKILLS_OF_TRACKING = "current_state, shift, intensity, mixed, masked, multi_part
             "من القلق إلى الفرح",
             ["probes[0].answer: found 100% of the letters outside the Latin script, allowed for English: at most 50%"],
         ),
+        (
+            "speakers.0.name",
+            "سعاد محمد",
+            ["speakers[0].name: found 100% of the letters outside the Latin script, allowed for English: at most 50%"],
+        ),
+        (
+            "probes.0.question",
+            "\u200d",
+            ["probes[0].question: found empty text '\\u200d', allowed: text with at least one visible character"],
+        ),
+        (
+            "turns.0.text",
+            "\u3164",
+            ["turns[0].text: found empty text '\u3164', allowed: text with at least one visible character"],
+        ),
+        (
+            "probes.0.distractors.0.text",
+            "From worry\u200d to joy.",
+            ["probes[0].distractors[0].text: found the same text as answer, allowed: four different options"],
+        ),
         ("turns.0.speaker", "x", ["turns[0].speaker: found 'x', allowed: u, a"]),
         (
             "speakers.1.role",
@@ -201,7 +221,8 @@ def test_each_rule_in_exact_words(path: str, value: Any, expected: list[str] | N
         "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<|eot_id|>", "<|begin_of_text|>",
         "<|start_header_id|>", "<|endoftext|>", "<｜User｜>", "<think>", "</think>", "<tool_call>",
         "[SYSTEM_PROMPT]", "[TOOL_CALLS]", "<|START_OF_TURN_TOKEN|>", "<|channel|>", "<extra_id_0>", "<turn|>",
-        "<unused99>", "<mask>",
+        "<unused99>", "<mask>", "[gMASK]", "[|endofturn|]", "[|Human|]", "[control_8]", ">>TITLE<<", "<|1|>",
+        "[unused0]", "<2ar>", "<|end of turn|>",
     ],
 )  # fmt: skip
 def test_chat_markup_is_refused_with_the_reason(markup: str) -> None:
@@ -211,7 +232,9 @@ def test_chat_markup_is_refused_with_the_reason(markup: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("text", ["I <3 you", "a < b > c", "2<3>1", "{{ 7*7 }}", "{% x %}", "[sic]", "[I]", "x->y"])
+@pytest.mark.parametrize(
+    "text", ["I <3 you", "a < b > c", "2<3>1", "{{ 7*7 }}", "{% x %}", "[sic]", "[I]", "[OK]", "x->y"]
+)
 def test_what_only_looks_like_markup_is_kept(text: str) -> None:
     dialogue, found = parse_line(json.dumps(put(RAW, "turns.0.text", text)))
     assert found == []
@@ -228,6 +251,7 @@ def test_what_only_looks_like_markup_is_kept(text: str) -> None:
         (b'{"a": NaN}', "line: found the constant NaN, allowed: JSON values"),
         (b'{"a": "\xff"}', "line: found bytes that are not UTF-8 at column 8, allowed: UTF-8"),
         (b"[" * 100_000, None),
+        (b"1" * 5000, "line: found a number or a nesting that is too large, allowed: one dialogue"),
     ],
 )
 def test_lines_that_are_not_dialogues(line: bytes, expected: str | None) -> None:
@@ -337,15 +361,17 @@ def test_any_bytes_give_a_dialogue_or_findings(line: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(all_paths(RAW)))
 def test_leaving_anything_out_is_found_unless_it_is_optional(path: str) -> None:
+    """One of several probes may go, one of several pieces of evidence, and the last turn of the five."""
     found = parse_line(json.dumps(put(RAW, path, ...)))[1]
-    optional = path.endswith(("emotion_2", "reply_by")) or path in (
-        "probes.0",
-        "probes.1",
-        "probes.2",
-        "probes.3",
+    parts = path.split(".")
+    optional = (
+        parts[-1] == "reply_by"
+        or (parts[0] == "probes" and len(parts) == 2)
+        or (parts[-2:-1] == ["evidence_turns"] and len(RAW["probes"][int(parts[1])]["evidence_turns"]) > 1)
     )
-    optional |= ".evidence_turns." in path or path in ("turns.3",)
-    assert optional or found or path.startswith("turns.")
+    if optional or (parts[0] == "turns" and len(parts) == 2):
+        return  # whether a missing turn matters depends on the probes
+    assert found, path
 
 
 def test_a_dialogue_survives_a_round_trip() -> None:

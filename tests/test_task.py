@@ -161,8 +161,6 @@ def test_examples_are_the_same_for_every_seed_and_never_the_dialogue_asked() -> 
         prompts_by_seed.append(model.prompts)
     assert prompts_by_seed[0] == prompts_by_seed[1]
     dev = items.shipped("dev", "en")
-    model = ScriptedModel(oracle)
-    evaluate(model, ["eicap_cause_en"], dev / "dialogues.jsonl", limit=1)
     own = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"eicap": {"data": str(dev)}})
     assert len(own.load(["eicap_cause_en"])["tasks"]["eicap_cause_en"].dataset["dev"]) == 0
 
@@ -185,7 +183,7 @@ def test_a_gen_prefix_is_put_into_the_models_mouth() -> None:
         apply_chat_template=True, fewshot_as_multiturn=True, chat_template=model.apply_chat_template
     )
     prompt, continuation = task.instances[0].args
-    assert prompt.endswith("<|im_start|>assistant\nThe answer is<|im_end|>\n")
+    assert prompt.endswith("<|im_start|>assistant\nThe answer is")
     assert continuation == " A"
     task.build_all_requests()
     assert task.instances[0].args[0].endswith("\nAnswer: The answer is")
@@ -264,7 +262,7 @@ def test_cached_requests_are_never_those_of_other_samples_or_items(
     assert asked[0] == asked[2]
 
 
-def test_an_answer_counts_once_per_document_whatever_the_batch() -> None:
+def test_every_document_is_asked_once() -> None:
     model = ScriptedModel(oracle)
     evaluate(model, ["eicap_tracking_en"], TOY)
     assert set(Counter(model.prompts).values()) == {4}

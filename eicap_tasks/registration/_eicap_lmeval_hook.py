@@ -70,7 +70,7 @@ def _patch(module: Any) -> None:
         known = discovered or any(path == ours or path in ours.parents for path in covered)
         original(self, verbosity, include_path if known else [ours, *given], *args, **kwargs)
         self.include_path = include_path
-        if isinstance(self.metadata, dict) and "eicap" in self.metadata:
+        if any("eicap" in str(key).lower() for key in self.metadata or ()):
             from eicap_tasks.preflight import check
 
             check(self.metadata)
