@@ -43,21 +43,17 @@ def run(arguments: Sequence[str]) -> None:
     setup_logging()
     sys.argv = ["lm_eval", "run", *arguments]
     cli = HarnessCLI()
-    try:
-        parsed = cli.parse_args()
-    except ValueError as error:
-        example = """--metadata '{"eicap": {"data": "my_items.jsonl"}}'"""
-        raise EicapError(f"arguments: {error}; expected JSON or key=value, as in {example}") from error
-    given = {**(_from_file(parsed.config) if parsed.config else {}), **{k: v for k, v in vars(parsed).items() if v}}
+    parsed, given = _parse(cli)
     tasks = given.get("tasks") or []
     wanted = [name for entry in ([tasks] if isinstance(tasks, str) else tasks) for name in str(entry).split(",")]
+    if not wanted:
+        raise EicapError("--tasks: found none, expected one or more, such as eicap_en; eicap run --help has an example")
     ours = own_names()
     others = [name for name in wanted if not any(fnmatchcase(own, name) for own in ours)]
-    if wanted and not others:
+    if not others:
         _check(wanted, given.get("metadata") or {}, given.get("num_fewshot") or 0)
         folders = [str(TASKS), *([given["include_path"]] if given.get("include_path") else [])]
-        own_manager = partial(_manager, folders)
-        lm_eval.tasks.TaskManager = own_manager
+        lm_eval.tasks.TaskManager = partial(_manager, folders)
     try:
         cli.execute(parsed)
     except ValueError as error:
@@ -74,15 +70,20 @@ def _manager(folders: list[str], *, metadata: Any = None, **kwargs: Any) -> Any:
     return TaskManager(include_path=folders, include_defaults=False, metadata=metadata)
 
 
-def _from_file(config: str) -> dict[str, Any]:
-    """Read the arguments that lm-eval's `--config` names."""
+def _parse(cli: Any) -> tuple[Any, dict[str, Any]]:
+    """Parse the command line; return it as lm-eval's namespace, and merged over the file that `--config` names."""
     from lm_eval.config.evaluate_config import EvaluatorConfig
 
     try:
-        arguments: dict[str, Any] = EvaluatorConfig.load_yaml_config(config)
+        parsed = cli.parse_args()
+    except ValueError as error:
+        example = """--metadata '{"eicap": {"data": "my_items.jsonl"}}'"""
+        raise EicapError(f"arguments: {error}; expected JSON or key=value, as in {example}") from error
+    try:
+        from_file = EvaluatorConfig.load_yaml_config(parsed.config) if parsed.config else {}
     except (FileNotFoundError, TypeError, ValueError) as error:
         raise EicapError(f"--config: {error}, expected a YAML file with the arguments of lm_eval run") from error
-    return arguments
+    return parsed, from_file | {name: value for name, value in vars(parsed).items() if value}
 
 
 def _check(names: list[str], metadata: dict[str, Any], num_fewshot: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
@@ -14,7 +14,7 @@ from eicap_tasks import context, items, metrics, options
 from eicap_tasks.documents import Document, documents
 from eicap_tasks.errors import EicapError, exit_without_traceback
 from eicap_tasks.examples import check_count, examples
-from eicap_tasks.prompts import render
+from eicap_tasks.prompts import Part, render
 from eicap_tasks.vocabulary import LANGUAGES
 
 if "lm_eval._cli.run" in sys.modules:  # the process is lm-eval's command line
@@ -124,23 +124,18 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         lm-eval's own key for `--cache_requests` has neither prompts nor items in it, so that a changed
         item or another `--samples` list would be answered with old prompts (seen in 0.4.13).
         """
-        docs = self.eval_docs
-        state = repr(
-            (
-                [render(doc, part) for doc in docs for part in ("text", "message", "opening", "question")],
-                [render(doc, "text") for doc in self.dataset["dev"]],
-                [(doc["kind"], doc["turns"], doc["labels"], doc["gold"]) for doc in docs],
-                self.options,
-                self.config.description,
-                self.config.target_delimiter,
-                self.config.fewshot_delimiter,
-                self.config.gen_prefix,
-                kwargs.get("samples"),
-            )
-        )
-        salt = hashlib.sha256(state.encode()).hexdigest()[:16] if kwargs.get("cache_requests") else ""
-        kwargs["tokenizer_name"] = f"{kwargs.get('tokenizer_name') or ''}-{salt}"
+        if kwargs.get("cache_requests"):
+            kwargs["tokenizer_name"] = f"{kwargs.get('tokenizer_name') or ''}-{self._cache_salt(kwargs.get('samples'))}"
         super().build_all_requests(**kwargs)
+
+    def _cache_salt(self, samples: object) -> str:
+        """Hash all that the prompts depend on, beside what lm-eval's own key holds."""
+        parts: tuple[Part, ...] = get_args(Part)
+        docs = [*self.eval_docs, *self.dataset["dev"]]
+        config = self.config
+        settings = (config.description, config.target_delimiter, config.fewshot_delimiter, config.gen_prefix)
+        rendered = [(doc, [render(doc, part) for part in parts]) for doc in docs]
+        return hashlib.sha256(repr((rendered, self.options, settings, samples)).encode()).hexdigest()[:16]
 
     def process_results(self, doc: Document, results: list[Any]) -> dict[str, Any]:
         """Score one document.

@@ -73,6 +73,7 @@ def test_show_prints_exactly_the_prompt() -> None:
             ["run", "--model", "dummy", "--tasks", "eicap_en", "--num_fewshot", "99"],
             "--num_fewshot: found 99, allowed for",
         ),
+        (["run", "--model", "dummy"], "--tasks: found none, expected one or more, such as eicap_en"),
         (["run", "--config", "none.yaml"], "--config: Config file not found"),
         (["run", "--config", "run.yaml"], "metadata eicap.date: found an unknown option"),
         (
