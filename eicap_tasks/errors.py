@@ -25,7 +25,7 @@ def nearest(found: str, allowed: Iterable[str]) -> str:
     Returns:
         `"; did you mean 'x'?"`, or an empty string where nothing is near.
     """
-    match = difflib.get_close_matches(found, list(allowed), n=1)
+    match = difflib.get_close_matches(found, list(allowed), n=1, cutoff=0.7)
     return f"; did you mean {match[0]!r}?" if match else ""
 
 

@@ -62,6 +62,9 @@ def parse_file(path: Path) -> tuple[list[tuple[int, Dialogue]], list[Problem]]:
     dialogues: list[tuple[int, Dialogue]] = []
     problems: list[Problem] = []
     lines = [(n, line) for n, line in enumerate(content.splitlines(), 1) if line.strip()]
+    if len(lines) > 1 and _is_one_document(content):
+        message = "found one JSON document over several lines, allowed: one dialogue on each line"
+        return [], [Problem(str(path), 1, "file", message)]
     if not lines:
         problems.append(Problem(str(path), 1, "file", "found no dialogue, allowed: one or more"))
     for number, line in lines:
@@ -70,6 +73,14 @@ def parse_file(path: Path) -> tuple[list[tuple[int, Dialogue]], list[Problem]]:
         if dialogue is not None:
             dialogues.append((number, dialogue))
     return dialogues, problems
+
+
+def _is_one_document(content: bytes) -> bool:
+    try:
+        json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def parse_line(line: bytes | str) -> tuple[Dialogue | None, list[Finding]]:

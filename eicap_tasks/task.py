@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -16,6 +17,8 @@ from eicap_tasks.errors import EicapError, exit_without_traceback
 from eicap_tasks.examples import check_count, examples
 from eicap_tasks.prompts import Part, render
 from eicap_tasks.vocabulary import LANGUAGES
+
+logger = logging.getLogger(__name__)
 
 if "lm_eval._cli.run" in sys.modules:  # the process is lm-eval's command line
     exit_without_traceback()
@@ -48,12 +51,18 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         """Load the items: the shipped ones, or the user's. Few-shot examples are always shipped ones."""
         lang, layer = self.config.dataset_kwargs["lang"], self.config.dataset_kwargs["layer"]
         path = self.options.data or items.shipped("test", lang)
-        test = documents(items.load(path), lang, layer)
+        dialogues = items.load(path)
+        test = documents(dialogues, lang, layer)
         if not test:
             raise EicapError(
                 f"{path}: found no probe of the layer {layer!r} in {LANGUAGES[lang]['name']}, which the "
                 f"task {self.config.task} asks; expected one or more. Leave the task out, or add items."
             )
+        digest = items.digest(dialogues)
+        # lm-eval writes the metadata into its result file.
+        self.config.metadata = {**(self.config.metadata or {}), "items_sha256": digest}
+        if self.options.data:
+            logger.warning("%s asks own items: %s, sha256 %s", self.config.task, path.absolute(), digest[:16])
         self.dataset = {"test": Dataset.from_list(test), "dev": Dataset.from_list(examples(test, lang, layer))}
 
     def doc_to_text(self, doc: Document, doc_to_text: object = None) -> str:

@@ -309,6 +309,17 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         items.load(empty)
 
 
+def test_json_over_several_lines_is_named_as_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "array.jsonl"
+    file.write_text(json.dumps([RAW], indent=1), encoding="utf-8")
+    with pytest.raises(ItemsError) as caught:
+        items.load(file)
+    assert str(caught.value).splitlines() == [
+        f"{file}:1: file: found one JSON document over several lines, allowed: one dialogue on each line",
+        "1 problem found; no item was used.",
+    ]
+
+
 def test_a_folder_and_its_file_are_read_once(tmp_path: Path) -> None:
     file = tmp_path / "toy.jsonl"
     file.write_text(TOY.read_text(encoding="utf-8"), encoding="utf-8")

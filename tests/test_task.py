@@ -228,8 +228,11 @@ def test_options_that_cannot_be(own: Any, expected: str | None) -> None:
     assert str(caught.value) == expected or (expected is None and "metadata eicap" in str(caught.value))
 
 
-def test_own_items_are_asked_in_place_of_ours() -> None:
+def test_own_items_are_asked_in_place_of_ours_and_the_result_says_so(caplog: pytest.LogCaptureFixture) -> None:
     out = evaluate(ScriptedModel(oracle), ["eicap_appraisal_en"], TOY)
+    digest = items.digest(items.load(TOY))
+    assert f"eicap_appraisal_en asks own items: {TOY}, sha256 {digest[:16]}" in caplog.messages
+    assert out["configs"]["eicap_appraisal_en"]["metadata"]["items_sha256"] == digest
     assert [sample["doc"]["id"] for sample in out["samples"]["eicap_appraisal_en"]] == [
         "toy-chat-a",
         "toy-peers-a",
