@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-# The same examples in every run, so that a run says something of the change alone; --hypothesis-seed explores.
+# The same examples in every run, so that a run says something of the change alone; HYPOTHESIS_PROFILE=default explores.
 settings.register_profile("same", derandomize=True)
-settings.load_profile("same")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
