@@ -17,7 +17,7 @@ demo: $(VENV)/.demo
 	@echo "error says how far chance alone may move it. SmolLM2 has 135 million parameters and is about at chance:"
 	@echo "this run shows that everything works, not that anything is good. brier_score is 0 for certainty in the"
 	@echo "right option and 0.75 for even odds; lower is better. (lm-eval's warning above is right: an instruct model"
-	@echo "does better with --apply_chat_template; the demo is the plain command.) Next, a model of your own:"
+	@echo "is meant to be run with --apply_chat_template; the demo is the plain command.) Next, a model of your own:"
 	@echo "  $(BIN)/eicap run --model hf --model_args pretrained=YOUR_MODEL --tasks eicap --apply_chat_template"
 
 test: install lint check-types pytest
