@@ -45,9 +45,12 @@ def text_prompt(
     Returns:
         The prompt; the label of an option follows it after `target_delimiter`.
     """
-    examples = [render(shot, "text") + target_delimiter + gold_label(shot) for shot in shots]
-    parts = [system.strip(), *examples, render(doc, "text")]
+    parts = [system.strip(), *_solved(shots, target_delimiter), render(doc, "text")]
     return fewshot_delimiter.join(part for part in parts if part)
+
+
+def _solved(shots: Sequence[Document], target_delimiter: str = " ") -> list[str]:
+    return [render(shot, "text") + target_delimiter + gold_label(shot) for shot in shots]
 
 
 def chat_messages(
@@ -78,19 +81,12 @@ def chat_messages(
     """
     messages: list[Message] = [Message(role="system", content=system.strip())] if system.strip() else []
     if not shots_as_turns:
-        question = render(doc, "message")
-        whole = text_prompt_with_question(shots, question, fewshot_delimiter)
+        whole = fewshot_delimiter.join([*_solved(shots), render(doc, "message")])
         return [*messages, Message(role="user", content=whole)]
     for shot in shots:
         messages += _dialogue_messages(shot, context)
         messages.append(Message(role="assistant", content=gold_label(shot)))
     return messages + _dialogue_messages(doc, context)
-
-
-def text_prompt_with_question(shots: Sequence[Document], question: str, fewshot_delimiter: str) -> str:
-    """Put solved examples as text before a rendered question."""
-    examples = [f"{render(shot, 'text')} {gold_label(shot)}" for shot in shots]
-    return fewshot_delimiter.join([*examples, question])
 
 
 def gold_label(doc: Document) -> str:

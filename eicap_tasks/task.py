@@ -43,6 +43,7 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         """
         settings = {key: value for key, value in (config or {}).items() if key != "class"}
         self.options = options.parse(settings.get("metadata"))
+        self._tried: tuple[context.ChatTemplate, bool] | None = None
         # Any string here keeps lm-eval from looking every metric up in its registry or on the hub.
         settings["process_results"] = f"{__name__}.process_results"
         super().__init__(config=settings, **kwargs)
@@ -117,11 +118,17 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
             shots_as_turns=fewshot_as_multiturn,
             fewshot_delimiter=self.config.fewshot_delimiter,
         )
-        if not context.keeps_system(chat_template):
+        if not self._keeps_system(chat_template):
             messages = context.fold_system(messages)
         if gen_prefix:
             messages.append(context.Message(role="assistant", content=gen_prefix))
         return chat_template(messages, add_generation_prompt=not gen_prefix)
+
+    def _keeps_system(self, template: context.ChatTemplate) -> bool:
+        """Try a chat template once, not once per document: a backend may log a warning at every refusal."""
+        if self._tried is None or self._tried[0] is not template:
+            self._tried = (template, context.keeps_system(template))
+        return self._tried[1]
 
     def _shots(self, count: int) -> list[Document]:
         check_count(count, len(self.dataset["dev"]), self.config.task)

@@ -139,6 +139,18 @@ def test_the_instruction_reaches_models_whose_template_has_no_system_role(templa
     assert all(prompt.count(instruction) == 1 for prompt in model.prompts)
 
 
+def test_a_chat_template_is_tried_once_per_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def keeps_system(template: context.ChatTemplate) -> bool:
+        tried.append(template)
+        return True
+
+    monkeypatch.setattr(context, "keeps_system", keeps_system)
+    evaluate(ScriptedModel(oracle), ["eicap_en", "eicap_circular_en"], TOY, apply_chat_template=True)
+    assert len(tried) == 8
+
+
 def test_fewshot_as_multiturn_false_gives_one_user_message() -> None:
     model = ScriptedModel(oracle)
     evaluate(model, ["eicap_tracking_en"], TOY, num_fewshot=2, apply_chat_template=True, fewshot_as_multiturn=False)
