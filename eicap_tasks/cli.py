@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eicap_tasks import __version__, context, items, prompts
-from eicap_tasks.documents import Document, documents
-from eicap_tasks.errors import EXIT_CODE, EicapError, nearest
-from eicap_tasks.examples import check_count, examples
-from eicap_tasks.vocabulary import LANGUAGES, LAYERS
+from eicap_tasks import __version__, context, items, options, prompts
+from eicap_tasks.errors import EXIT_CODE, EicapError, explain, nearest
+from eicap_tasks.examples import apart, check_count
+from eicap_tasks.views import Format, view
+from eicap_tasks.vocabulary import LABELS, LANGUAGES, LAYERS
 
 app = typer.Typer(
     name="eicap",
@@ -28,11 +29,14 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; an `EicapError` ends it with a message and exit status 2."""
+    """Run the command line; an `EicapError`, or trouble with a server, ends it with a message and exit status 2."""
     try:
         app()
-    except EicapError as error:
-        print(error, file=sys.stderr)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        print(message, file=sys.stderr)
         sys.exit(EXIT_CODE)
 
 
@@ -85,44 +89,45 @@ def show(
     lang: Annotated[str, typer.Option(help=f"Language: {', '.join(LANGUAGES)}.")] = "en",
     chat: Annotated[bool, typer.Option("--chat", help="Show the messages of a chat model.")] = False,
     num_fewshot: Annotated[int, typer.Option("--num_fewshot", min=0, help="Solved examples first.")] = 0,
-    transcript: Annotated[
-        bool, typer.Option("--transcript", help="With --chat: the transcript in one message (context: transcript).")
-    ] = False,
+    format: Annotated[Format, typer.Option(help="How to ask: the ending of a task's name, letters if it has none.")] = (
+        "letters"
+    ),
     data: Annotated[Path | None, typer.Option(help="Own items instead of the shipped ones.")] = None,
+    metadata: Annotated[str, typer.Option(help="The options of a run, as lm_eval takes them.")] = "{}",
 ) -> None:
     """Print exactly what a model is shown for one probe of the test split or of own items.
 
-    A chat model whose template has no system role gets the system text at the start of its first message.
+    A chat model whose template has no system role gets the system text at the start of its first message. Of the
+    four rotations of a circular task the first is shown.
 
-    Example: `eicap show eicap-009-t --chat --lang ar`
+    Example: `eicap show eicap-009-t --chat --lang ar --metadata '{"eicap": {"context": "transcript"}}'`
     """
     if lang not in LANGUAGES:
         raise EicapError(f"--lang: found {lang!r}, allowed: {', '.join(LANGUAGES)}{nearest(lang, LANGUAGES)}")
-    asked = _documents(lang, data)
-    if probe_id not in asked:
-        ids = list(asked)
-        place = data or "the shipped items"
+    try:
+        chosen = options.parse(json.loads(metadata))
+    except json.JSONDecodeError as error:
+        raise EicapError(f"--metadata: found {metadata!r} ({error}), expected a JSON object") from error
+    own = data or chosen.data
+    test = items.load(own or items.shipped("test", lang))
+    layers = {probe.id: probe.layer for dialogue in test if dialogue.lang == lang for probe in dialogue.probes}
+    if probe_id not in layers:
+        place = own or "the shipped items"
         raise EicapError(
             f"{place}: found no probe {probe_id!r} in {LANGUAGES[lang]['name']}, "
-            f"expected one of {len(ids)} ids such as {ids[0] if ids else 'none'}{nearest(probe_id, ids)}"
+            f"expected one of {len(layers)} ids such as {next(iter(layers), 'none')}{nearest(probe_id, layers)}"
         )
-    doc = asked[probe_id]
-    same_task = [other for other in asked.values() if other["layer"] == doc["layer"]]
-    shots = examples(same_task, lang, doc["layer"])
-    check_count(num_fewshot, len(shots), f"eicap_{doc['layer']}_{lang}")
-    system = prompts.instruction(lang, doc["layer"])
+    layer, labels = layers[probe_id], LABELS[chosen.labels]
+    asked = {doc["id"]: doc for doc in view(test, lang, layer, format, chosen.show, labels)}
+    dev = items.load(items.shipped("dev", lang))
+    shots = apart(view(dev, lang, layer, format, chosen.show, labels), asked.values())
+    check_count(num_fewshot, len(shots), f"eicap_{layer}_{lang}")
+    system, shots = prompts.instruction(lang, layer, format), shots[:num_fewshot]
     if not chat:
-        typer.echo(context.text_prompt(doc, shots[:num_fewshot], system=system))
+        typer.echo(context.text_prompt(asked[probe_id], shots, system=system))
         return
-    kind: context.ContextKind = "transcript" if transcript else "turns"
-    for message in context.chat_messages(doc, shots[:num_fewshot], system=system, context=kind):
+    for message in context.chat_messages(asked[probe_id], shots, system=system, context=chosen.context):
         typer.echo(f"<{message['role']}>\n{message['content']}\n")
-
-
-def _documents(lang: str, data: Path | None) -> dict[str, Document]:
-    """Make all documents of a language by probe id, their options placed as in the tasks that ask them."""
-    test = items.load(data or items.shipped("test", lang))
-    return {doc["id"]: doc for layer in LAYERS for doc in documents(test, lang, layer)}
 
 
 @app.command()

@@ -45,12 +45,17 @@ def text_prompt(
     Returns:
         The prompt; the label of an option follows it after `target_delimiter`.
     """
-    parts = [system.strip(), *_solved(shots, target_delimiter), render(doc, "text")]
+    parts = [system.strip(), *_solved(shots, doc, target_delimiter), render(doc, "text")]
     return fewshot_delimiter.join(part for part in parts if part)
 
 
-def _solved(shots: Sequence[Document], target_delimiter: str = " ") -> list[str]:
-    return [render(shot, "text") + target_delimiter + gold_label(shot) for shot in shots]
+def _before(shots: Sequence[Document], doc: Document) -> list[Document]:
+    """All documents that stand with their answers before the one asked: examples, and earlier probes of a chain."""
+    return [link for shot in shots for link in (*shot["earlier"], shot)] + list(doc["earlier"])
+
+
+def _solved(shots: Sequence[Document], doc: Document, target_delimiter: str = " ") -> list[str]:
+    return [render(each, "text") + target_delimiter + gold_label(each) for each in _before(shots, doc)]
 
 
 def chat_messages(
@@ -81,16 +86,16 @@ def chat_messages(
     """
     messages: list[Message] = [Message(role="system", content=system.strip())] if system.strip() else []
     if not shots_as_turns:
-        whole = fewshot_delimiter.join([*_solved(shots), render(doc, "message")])
+        whole = fewshot_delimiter.join([*_solved(shots, doc), render(doc, "message")])
         return [*messages, Message(role="user", content=whole)]
-    for shot in shots:
-        messages += _dialogue_messages(shot, context)
-        messages.append(Message(role="assistant", content=gold_label(shot)))
+    for solved in _before(shots, doc):
+        messages += _dialogue_messages(solved, context)
+        messages.append(Message(role="assistant", content=gold_label(solved)))
     return messages + _dialogue_messages(doc, context)
 
 
 def gold_label(doc: Document) -> str:
-    """Return the label of the right option."""
+    """Return the label of the right option; in cloze form, its text."""
     return doc["labels"][doc["gold"]]
 
 
@@ -98,8 +103,12 @@ def _dialogue_messages(doc: Document, context: ContextKind) -> list[Message]:
     if doc["kind"] == "peers" or context == "transcript":
         return [Message(role="user", content=render(doc, "message"))]
     turns = [(turn["role"], turn["text"]) for turn in doc["turns"]]
+    begin = [("user", render(doc, "opening" if doc["setting"] else "going_on"))] if turns else []
+    question = render(doc, "question")
+    if not question and turns[-1][0] != "user":  # the reply is to follow, and the assistant has just spoken
+        question = render(doc, "going_on")
     messages: list[Message] = []
-    for role, content in [("user", render(doc, "opening")), *turns, ("user", render(doc, "question"))]:
+    for role, content in [*begin, *turns, *([("user", question)] if question else [])]:
         if messages and messages[-1]["role"] == role:
             messages[-1]["content"] += f"\n\n{content}"
         else:

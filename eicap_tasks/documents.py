@@ -10,10 +10,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Literal, TypedDict
 
+from eicap_tasks import vocabulary
 from eicap_tasks.schema import Dialogue, Probe
 
-LABELS = ("A", "B", "C", "D")
-"""Labels of the options, in both languages: each is one token in every tokenizer tried."""
+LABELS = tuple(vocabulary.LABELS["latin"])
+"""Labels of the options, in both languages, unless a run asks for others."""
 
 
 class DocumentTurn(TypedDict):
@@ -25,7 +26,13 @@ class DocumentTurn(TypedDict):
 
 
 class Document(TypedDict):
-    """One probe as the harness sees it. `turns` ends at `after_turn`: nothing later is in it."""
+    """One probe as the harness sees it. `turns` ends at `after_turn`: nothing later is in it.
+
+    In a chain, `earlier` has the probes of the dialogue that come before, and each document's `turns` begin
+    where those of the one before it end; only the first has the setting. With `form` "cloze" the options are
+    not listed in the prompt: each option's label is its own text. `reply_by` is the name of the speaker who
+    would reply, "" where nothing tells.
+    """
 
     id: str
     dialogue_id: str
@@ -44,6 +51,9 @@ class Document(TypedDict):
     labels: list[str]
     traps: list[str]
     gold: int
+    form: Literal["letters", "cloze"]
+    reply_by: str
+    earlier: list[Document]
 
 
 def gold_positions(probe_ids: Iterable[str], options: int = len(LABELS)) -> dict[str, int]:
@@ -127,4 +137,15 @@ def document(dialogue: Dialogue, probe: Probe, gold: int) -> Document:
         labels=list(LABELS),
         traps=[trap for _, trap in options],
         gold=gold,
+        form="letters",
+        reply_by=_reply_by(dialogue, probe),
+        earlier=[],
     )
+
+
+def _reply_by(dialogue: Dialogue, probe: Probe) -> str:
+    names = {speaker.id: speaker.name for speaker in dialogue.speakers}
+    last = dialogue.turns[probe.after_turn - 1].speaker
+    others = [name for speaker, name in names.items() if speaker != last]
+    assistant = [speaker.name for speaker in dialogue.speakers if speaker.role == "assistant"]
+    return names[probe.reply_by] if probe.reply_by else (assistant or others)[0] if len(names) == 2 else ""

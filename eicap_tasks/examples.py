@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from eicap_tasks import items
-from eicap_tasks.documents import Document, documents
+from eicap_tasks.documents import Document
 from eicap_tasks.errors import EicapError
 
 
-def examples(asked: Iterable[Document], lang: str, layer: str) -> list[Document]:
+def apart(dev: Iterable[Document], asked: Iterable[Document]) -> list[Document]:
     """Return the examples that a task may show, in the order in which it shows them.
 
     Args:
+        dev: The documents of the `dev` split, same layer and language.
         asked: All documents of the task.
-        lang: Language code.
-        layer: Layer.
     """
     dialogues = {doc["dialogue_id"] for doc in asked}
-    dev = documents(items.load(items.shipped("dev", lang)), lang, layer)
     return [doc for doc in dev if doc["dialogue_id"] not in dialogues]
 
 

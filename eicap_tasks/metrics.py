@@ -106,3 +106,14 @@ def position_bias(choices: Sequence[Sequence[int]], options: int = 4) -> float:
     if not flat:
         raise ValueError("position_bias: found no choice, expected one or more")
     return sum(abs(flat.count(position) / len(flat) - 1 / options) for position in range(options)) / 2
+
+
+def accuracy_among(scores: Sequence[tuple[float, float]]) -> float:
+    """Return the share of right answers among those that count; NaN where none does.
+
+    Args:
+        scores: Per document, 1.0 for a right answer and 1.0 for one that counts (that could be read, or that
+            stands at a certain place of a chain), else 0.0.
+    """
+    counted = sum(counts for _, counts in scores)
+    return sum(right * counts for right, counts in scores) / counted if counted else math.nan

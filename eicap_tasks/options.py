@@ -12,6 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from eicap_tasks.context import ContextKind
 from eicap_tasks.errors import EicapError, nearest
+from eicap_tasks.views import Show
+from eicap_tasks.vocabulary import LABELS
 
 KEY: Final = "eicap"
 
@@ -28,6 +30,12 @@ def _path(found: object) -> object:
     return found
 
 
+def _labels(found: object) -> object:
+    if not isinstance(found, str) or found not in LABELS:
+        raise PydanticCustomError("labels", "{names}", {"names": " or ".join(map(repr, LABELS))})
+    return found
+
+
 class Options(BaseModel):
     """What a user can set for a run, e.g. `--metadata '{"eicap": {"data": "my_items.jsonl"}}'`."""
 
@@ -38,6 +46,12 @@ class Options(BaseModel):
     )
     context: ContextKind = Field(
         default="turns", description="in chat mode: the dialogue's turns as messages, or a transcript in one"
+    )
+    labels: Annotated[str, BeforeValidator(_labels)] = Field(
+        default="latin", description=f"of the options: {', '.join(f'{k} {chr(32).join(v)}' for k, v in LABELS.items())}"
+    )
+    show: Show = Field(
+        default="dialogue", description="all of an item, its last_turn and question only, or the choices only"
     )
 
 

@@ -7,6 +7,7 @@ it is never parsed as a template.
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -17,9 +18,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from eicap_tasks.documents import Document
 
-Part = Literal["text", "message", "opening", "question"]
+Part = Literal["text", "message", "opening", "going_on", "question"]
 """What to render: the whole prompt without a chat template ("text"), the same as one chat message
-("message"), or what stands before and after real chat turns ("opening", "question")."""
+("message"), or what stands before and after real chat turns ("opening", "going_on" where the dialogue goes
+on after a question, "question")."""
 
 
 def templates_dir() -> Path:
@@ -58,15 +60,21 @@ def render(doc: Document, part: Part) -> str:
     return template.render(doc=doc, part=part).strip()
 
 
-def instruction(lang: str, layer: str) -> str:
+def instruction(lang: str, layer: str, format: str = "letters") -> str:
     """Return the fixed instruction that a task begins with: `description` in its YAML.
 
     Raises:
         FileNotFoundError: There is no task for this language and layer.
     """
-    file = Path(__file__).parent / "tasks" / f"{layer}_{lang}.yaml"
-    text: str = yaml.safe_load(file.read_text(encoding="utf-8"))["description"]
-    return text
+    plain = Path(__file__).parent / "tasks" / f"{layer}_{lang}.yaml"
+    own = plain.parent / format / plain.name
+    texts = [_description(file) for file in (own, plain) if file.is_file() or file == plain]
+    return next(text for text in texts if text is not None)
+
+
+def _description(file: Path) -> str | None:
+    found = re.search(r"^description: (.*)$", file.read_text(encoding="utf-8"), re.M)
+    return None if found is None else str(yaml.safe_load(found[1]))
 
 
 def digest() -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 from eicap_tasks import preflight
 from eicap_tasks.errors import EicapError, nearest
 from eicap_tasks.examples import check_count
+from eicap_tasks.signature import signatures
 
 TASKS = Path(__file__).parent / "tasks"
 """The folder of our YAML files, for lm-eval's `--include_path`."""
@@ -36,6 +37,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
         EicapError: A task, an option or an item file cannot be used.
     """
+    import lm_eval
     import lm_eval.tasks
     from lm_eval._cli import HarnessCLI
     from lm_eval.utils import setup_logging
@@ -54,13 +56,28 @@ def run(arguments: Sequence[str]) -> None:
         _check(wanted, given.get("metadata") or {}, given.get("num_fewshot") or 0)
         folders = [str(TASKS), *([given["include_path"]] if given.get("include_path") else [])]
         lm_eval.tasks.TaskManager = partial(_manager, folders)
+    signed: list[str] = []
+    lm_eval.simple_evaluate = _remembering(lm_eval.simple_evaluate, signed)
     try:
         cli.execute(parsed)
+        print("\n".join(["Signatures:", *signed]) if signed else "", flush=True)
     except ValueError as error:
         if not str(error).startswith("Tasks not found") or isinstance(error, EicapError):
             raise
         hints = "".join(nearest(name, ours) for name in others)
         raise EicapError(f"--tasks: {error}, allowed: {', '.join(ours)}, or tasks of lm-eval{hints}") from error
+
+
+def _remembering(evaluate: Callable[..., Any], signed: list[str]) -> Callable[..., Any]:
+    """Wrap lm-eval's `simple_evaluate` to keep the signatures of its results."""
+
+    @wraps(evaluate)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        results = evaluate(*args, **kwargs)
+        signed.extend(signatures(results or {}))
+        return results
+
+    return wrapped
 
 
 def _manager(folders: list[str], *, metadata: Any = None, **kwargs: Any) -> Any:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from datasets import Dataset
 from lm_eval.api.task import ConfigurableTask
 
 from eicap_tasks import context, items, metrics, options
-from eicap_tasks.documents import Document, documents
+from eicap_tasks.documents import Document
 from eicap_tasks.errors import EicapError, exit_without_traceback
-from eicap_tasks.examples import check_count, examples
-from eicap_tasks.prompts import Part, render
-from eicap_tasks.vocabulary import LANGUAGES
+from eicap_tasks.examples import apart, check_count
+from eicap_tasks.prompts import render
+from eicap_tasks.signature import KEY, model_name, short_hash, signature
+from eicap_tasks.tokens import warn_if_uneven
+from eicap_tasks.views import Format, view
+from eicap_tasks.vocabulary import LABELS, LANGUAGES
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,8 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
     `description`; options of a run come from the key `eicap` of the metadata.
     """
 
+    format: Format = "letters"
+
     def __init__(self, config: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Build the task from its YAML.
 
@@ -43,6 +47,8 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         """
         settings = {key: value for key, value in (config or {}).items() if key != "class"}
         self.options = options.parse(settings.get("metadata"))
+        if self.format not in ("gen", "cf"):  # these do not compare the likelihoods of labels
+            warn_if_uneven(self.options.labels, settings.get("metadata") or {})
         self._tried: tuple[context.ChatTemplate, bool] | None = None
         # Any string here keeps lm-eval from looking every metric up in its registry or on the hub.
         settings["process_results"] = f"{__name__}.process_results"
@@ -53,7 +59,8 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         lang, layer = self.config.dataset_kwargs["lang"], self.config.dataset_kwargs["layer"]
         path = self.options.data or items.shipped("test", lang)
         dialogues = items.load(path)
-        test = documents(dialogues, lang, layer)
+        show, labels = self.options.show, LABELS[self.options.labels]
+        test = view(dialogues, lang, layer, self.format, show, labels)
         if not test:
             raise EicapError(
                 f"{path}: found no probe of the layer {layer!r} in {LANGUAGES[lang]['name']}, which the "
@@ -64,7 +71,8 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         self.config.metadata = {**(self.config.metadata or {}), "items_sha256": digest}
         if self.options.data:
             logger.warning("%s asks own items: %s, sha256 %s", self.config.task, path.absolute(), digest[:16])
-        self.dataset = {"test": Dataset.from_list(test), "dev": Dataset.from_list(examples(test, lang, layer))}
+        dev = apart(view(items.load(items.shipped("dev", lang)), lang, layer, self.format, show, labels), test)
+        self.dataset = {"test": Dataset.from_list(test), "dev": Dataset.from_list(dev)}
 
     def doc_to_text(self, doc: Document, doc_to_text: object = None) -> str:
         """Return the prompt of a document without instruction, examples and chat template."""
@@ -135,25 +143,57 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         return list(self.sampler.sample(n=count)) if count else []
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Build the requests, under a cache key that holds all that the prompts depend on.
+        """Build the requests; sign the task, and make lm-eval's cache of requests safe.
 
         lm-eval's own key for `--cache_requests` has neither prompts nor items in it, so that a changed
         item or another `--samples` list would be answered with old prompts (seen in 0.4.13).
         """
+        names = ("system_instruction", "apply_chat_template", "fewshot_as_multiturn", "chat_template")
+        prompts = self.prompts(**{name: kwargs[name] for name in names if kwargs.get(name) is not None})
+        self.config.metadata |= {KEY: self.signature(prompts, kwargs.get("chat_template"))}
         if kwargs.get("cache_requests"):
-            kwargs["tokenizer_name"] = f"{kwargs.get('tokenizer_name') or ''}-{self._cache_salt(kwargs.get('samples'))}"
+            salt = short_hash([prompts, repr(kwargs.get("samples")), repr(self.options)])
+            kwargs["tokenizer_name"] = f"{kwargs.get('tokenizer_name') or ''}-{salt}"
         super().build_all_requests(**kwargs)
 
-    def _cache_salt(self, samples: object) -> str:
-        """Hash all that the prompts depend on, beside what lm-eval's own key holds."""
-        parts: tuple[Part, ...] = get_args(Part)
-        docs = [*self.eval_docs, *self.dataset["dev"]]
-        config = self.config
-        settings = (config.description, config.target_delimiter, config.fewshot_delimiter, config.gen_prefix)
-        rendered = [(doc, [render(doc, part) for part in parts]) for doc in docs]
-        return hashlib.sha256(repr((rendered, self.options, settings, samples)).encode()).hexdigest()[:16]
+    def prompts(self, **kwargs: Any) -> list[Any]:
+        """Return all that an answer depends on: per document its id, rendered prompts and labels, and how it is asked.
+
+        Args:
+            kwargs: As for `fewshot_context`.
+        """
+        shots = self.config.num_fewshot or 0
+        how = [self.config.target_delimiter, self.config.generation_kwargs]
+        return how + [
+            [doc["id"], self.fewshot_context(doc, shots, **kwargs), doc["labels"]] for doc in self.test_docs()
+        ]
+
+    def signature(self, prompts: list[Any], chat_template: Callable[..., Any] | None) -> str:
+        """Return the signature of this task's scores; see `eicap_tasks.signature`."""
+        metadata = self.config.metadata
+        template = getattr(getattr(chat_template, "__self__", None), "chat_template", None)
+        return signature(
+            {
+                "task": self.config.task,
+                "version": metadata.get("version"),
+                "items": metadata["items_sha256"][:12],
+                "prompts": short_hash(prompts),
+                "lang": self.config.dataset_kwargs["lang"],
+                "format": self.format,
+                "context": self.options.context if chat_template else "text",
+                "show": self.options.show,
+                "labels": self.options.labels,
+                "shots": self.config.num_fewshot or 0,
+                "chat": short_hash(template(True)) if template else "none",
+                "model": model_name(metadata),
+            }
+        )
 
     def process_results(self, doc: Document, results: list[Any]) -> dict[str, Any]:
+        """Score one document for lm-eval; with `--predict_only` there is nothing to score."""
+        return {"bypass": 999} if "bypass" in self._metric_fn_list else self.scores(doc, results)
+
+    def scores(self, doc: Document, results: list[Any]) -> dict[str, Any]:
         """Score one document.
 
         Args:
@@ -163,8 +203,6 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         Returns:
             `acc` and `brier_score`; see `eicap_tasks.metrics`.
         """
-        if "bypass" in self._metric_fn_list:  # --predict_only
-            return {"bypass": 999}
         loglikelihoods = [loglikelihood for loglikelihood, _ in results]
         return {
             "acc": metrics.accuracy(loglikelihoods, doc["gold"]),

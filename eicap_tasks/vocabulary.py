@@ -16,6 +16,9 @@ _DATA: Final[dict[str, Any]] = json.loads(files(__package__).joinpath("vocabular
 LANGUAGES: Final[dict[str, dict[str, Any]]] = _DATA["languages"]
 """Language code -> name, BCP 47 tag, Unicode script, direction and varieties."""
 
+LABELS: Final[dict[str, list[str]]] = _DATA["labels"]
+"""Name of a set of labels for the options -> the labels. In all tokenizers tried, each Latin one is one token."""
+
 LAYERS: Final[dict[str, dict[str, Any]]] = _DATA["layers"]
 """Layer -> labels per language and its six skills with their meaning."""
 

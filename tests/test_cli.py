@@ -192,7 +192,7 @@ def test_run_finds_tasks_of_lm_eval_too(capsys: pytest.CaptureFixture[str], monk
 
 def test_own_names() -> None:
     names = own_names()
-    assert len(names) == len(set(names)) == 30
+    assert len(names) == len(set(names)) == 75
     assert {"eicap", "eicap_ar", "eicap_appraisal", "eicap_appraisal_en"} <= set(names)
 
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
 
 import lm_eval
 import pytest
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from models import CHAT_TEMPLATES
+from tokenizers import Tokenizer, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from eicap_tasks import prompts
 from eicap_tasks.runner import TASKS
+from eicap_tasks.views import Format
+
+TOY = Path(__file__).parent / "items" / "toy.jsonl"
 
 pytestmark = pytest.mark.model
 
@@ -50,6 +59,57 @@ def test_a_real_model_is_scored_and_the_batch_size_does_not_matter(model: HFLM) 
         assert 0 < one["results"][task]["brier_score,none"] < 2
         # Four labels after one context cost one forward pass only where each is one token.
         assert all(len(model.tok_encode(f" {label}", add_special_tokens=False)) == 1 for label in "ABCD")
+
+
+def test_the_models_own_template_renders_as_committed(model: HFLM, golden: Callable[[str, str], None]) -> None:
+    """Every format, with one example: system message, real turns, question, and where the answer begins."""
+    shown = []
+    for format in get_args(Format):
+        name = f"eicap_tracking_en{'' if format == 'letters' else f'_{format}'}"
+        own = {"eicap": {"data": str(TOY)}}
+        manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata=own)
+        task = manager.load([name])["tasks"][name]
+        task.config.num_fewshot = 1
+        (_, prompt, labels), *_ = task.prompts(
+            apply_chat_template=True, fewshot_as_multiturn=True, chat_template=model.apply_chat_template
+        )[2:]
+        prompt = prompt[0] if format == "circular" else prompt
+        shown.append(f"##### {name}: {labels}\n{prompt}")
+        assert prompt.count("<|im_start|>system") == 1
+        assert "You are a helpful AI assistant named SmolLM" not in prompt
+        assert prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    golden("template_smollm2.txt", "\n".join(shown))
+
+
+def test_a_beginning_of_sequence_is_not_doubled(tmp_path: Path) -> None:
+    """A Llama-like tokenizer adds the token itself, and so does its chat template: the model must see it once."""
+    words = ["<BOS>", "<EOS>", "<UNK>", "A", "B", "C", "D"]
+    raw = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<UNK>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    raw.post_processor = processors.TemplateProcessing(single="<BOS> $A", special_tokens=[("<BOS>", 0)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<BOS>", eos_token="<EOS>", unk_token="<UNK>", pad_token="<EOS>"
+    )
+    tokenizer.chat_template = (CHAT_TEMPLATES / "llama3.jinja").read_text(encoding="utf-8")
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = HFLM(pretrained=str(tmp_path), device="cpu")
+    seen: list[list[int]] = []
+    original = model._model_call
+
+    def call(inputs: Any, **kwargs: Any) -> Any:
+        seen.extend(inputs.tolist())
+        return original(inputs, **kwargs)
+
+    model._model_call = call
+    for chat in (False, True):
+        evaluate(model, ["eicap_cause_en"], apply_chat_template=chat, num_fewshot=1)
+        assert seen
+        assert all(tokens[0] == 0 and tokens.count(0) == 1 for tokens in seen)
+        seen.clear()
 
 
 def test_chat_turns_go_through_the_models_own_template(model: HFLM) -> None:

@@ -14,7 +14,9 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.venv
 
 NAMES = "from lm_eval.tasks import TaskManager; print(*TaskManager(include_defaults=False).all_groups)"
-GROUPS = " ".join(sorted(f"eicap{form}{part}" for form in ("", "_circular") for part in ("", "_en", "_ar")))
+GROUPS = " ".join(
+    sorted(f"eicap{form}{part}" for form in ("", "_cf", "_chain", "_circular", "_gen") for part in ("", "_en", "_ar"))
+)
 
 
 class Environment:

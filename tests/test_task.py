@@ -22,7 +22,7 @@ from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 TOY = Path(__file__).parent / "items" / "toy.jsonl"
 LEAVES = sorted(f"eicap_{layer}_{lang}" for layer in LAYERS for lang in LANGUAGES)
-FORMATS = ["circular"]
+FORMATS = ["circular", "gen", "cf", "chain"]
 
 
 def manager(data: Path | None = None, **options: Any) -> TaskManager:
@@ -223,12 +223,18 @@ def test_items_without_a_probe_of_the_task(tmp_path: Path) -> None:
         (
             {"dta": "x"},
             "metadata eicap.dta: found an unknown option, allowed: data (JSONL file or folder asked instead of "
-            "our items), context (in chat mode: the dialogue's turns as messages, or a transcript in one)"
-            "; did you mean 'data'?",
+            "our items), context (in chat mode: the dialogue's turns as messages, or a transcript in one), "
+            "labels (of the options: latin A B C D, arabic أ ب ج د), show (all of an item, its last_turn and "
+            "question only, or the choices only); did you mean 'data'?",
         ),
         (
             {"context": "chat"},
             "metadata eicap.context: found 'chat', allowed: input should be 'turns' or 'transcript'",
+        ),
+        ({"labels": "greek"}, "metadata eicap.labels: found 'greek', allowed: 'latin' or 'arabic'"),
+        (
+            {"show": "x"},
+            "metadata eicap.show: found 'x', allowed: input should be 'dialogue', 'last_turn' or 'choices'",
         ),
         ({"data": 3}, None),
         ("x", None),

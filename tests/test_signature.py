@@ -1,0 +1,110 @@
+"""The signature: in every result, the same for the same prompts, another one for anything that matters."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lm_eval
+import pytest
+from lm_eval.tasks import TaskManager
+from models import ScriptedModel, oracle
+
+from eicap_tasks import __version__, items
+from eicap_tasks.runner import TASKS
+from eicap_tasks.signature import model_name, short_hash, signature, signatures
+
+TOY = Path(__file__).parent / "items" / "toy.jsonl"
+
+
+def sign(task: str = "eicap_cause_en", own: dict[str, Any] | None = None, **kwargs: Any) -> dict[str, str]:
+    metadata = {"eicap": own} if own else {}
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata)
+    model = ScriptedModel(oracle, kwargs.pop("template", "chatml"))
+    out = lm_eval.simple_evaluate(model=model, tasks=[task], task_manager=manager, bootstrap_iters=0, **kwargs)
+    (found,) = signatures(out)
+    return dict(part.split(":", 1) for part in found.split("|"))
+
+
+def test_all_parts_in_order() -> None:
+    digest = items.digest(items.load(items.shipped("test", "en")))
+    found = sign()
+    prompts = found["prompts"]
+    assert len(prompts) == 12
+    assert found == {
+        "task": "eicap_cause_en",
+        "version": current_version("eicap_cause_en"),
+        "items": digest[:12],
+        "prompts": prompts,
+        "lang": "en",
+        "format": "letters",
+        "context": "text",
+        "show": "dialogue",
+        "labels": "latin",
+        "shots": "0",
+        "chat": "none",
+        "model": "unknown",
+        "lm_eval": version("lm_eval"),
+        "eicap": __version__,
+    }
+
+
+def current_version(task: str) -> str:
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    return str(manager.load([task])["tasks"][task].config.metadata["version"])
+
+
+def test_settings_of_generation_count() -> None:
+    short, long = (sign("eicap_cause_en_gen", gen_kwargs=f"max_gen_toks={n}") for n in (32, 64))
+    assert {key for key in short if short[key] != long[key]} == {"prompts"}
+
+
+def test_it_does_not_depend_on_limits_batches_or_the_run() -> None:
+    assert sign() == sign(limit=1) == sign(batch_size=3)
+
+
+@pytest.mark.parametrize(
+    ("changed", "differing"),
+    [
+        ({"own": {"data": str(TOY)}}, {"items", "prompts"}),
+        ({"own": {"labels": "arabic"}}, {"prompts", "labels"}),
+        ({"own": {"show": "choices"}}, {"prompts", "show"}),
+        ({"num_fewshot": 1}, {"prompts", "shots"}),
+        ({"system_instruction": "Be brief."}, {"prompts"}),
+        ({"apply_chat_template": True}, {"prompts", "context", "chat"}),
+        ({"task": "eicap_cause_en_gen"}, {"task", "format", "prompts"}),
+        ({"task": "eicap_cause_en_circular"}, {"task", "format", "prompts"}),
+        ({"task": "eicap_cause_en_cf"}, {"task", "format", "prompts"}),
+        ({"task": "eicap_cause_ar"}, {"task", "lang", "items", "prompts"}),
+    ],
+)
+def test_what_changes_it(changed: dict[str, Any], differing: set[str]) -> None:
+    before, after = sign(), sign(**changed)
+    assert {key for key in before if before[key] != after[key]} == differing
+
+
+def test_chat_templates_are_told_apart() -> None:
+    chatml, llama = (sign(apply_chat_template=True, template=name) for name in ("chatml", "llama3"))
+    assert {key for key in chatml if chatml[key] != llama[key]} == {"prompts", "chat"}
+    assert chatml["chat"] == short_hash("chatml")
+    transcript = sign(own={"context": "transcript"}, apply_chat_template=True)
+    assert {key for key in chatml if chatml[key] != transcript[key]} == {"prompts", "context"}
+
+
+def test_the_model() -> None:
+    assert model_name({"pretrained": "org/m", "peft": "adapter", "dtype": "float32"}) == "org/m,peft=adapter"
+    assert model_name({"model": "gpt"}) == "gpt"
+    assert model_name({}) == "unknown"
+    assert "model:a_b|" in signature({"model": "a|b"})
+
+
+def test_it_is_in_the_result_file_and_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from eicap_tasks.runner import run
+
+    run(["--model", "dummy", "--tasks", "eicap_cause_en", "--limit", "2", "--output_path", str(tmp_path)])
+    (file,) = tmp_path.rglob("results_*.json")
+    (found,) = signatures(json.loads(file.read_text(encoding="utf-8")))
+    assert found.startswith("task:eicap_cause_en|version:")
+    assert found in capfd.readouterr().out.replace("\n", "")
