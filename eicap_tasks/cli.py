@@ -122,11 +122,13 @@ def show(
     dev = items.load(items.shipped("dev", lang))
     shots = apart(view(dev, lang, layer, format, chosen.show, labels), asked.values())
     check_count(num_fewshot, len(shots), f"eicap_{layer}_{lang}")
-    system, shots = prompts.instruction(lang, layer, format), shots[:num_fewshot]
+    system = prompts.render(asked[probe_id], "instruction") or prompts.instruction(lang, layer, format)
+    shots = shots[:num_fewshot]
     if not chat:
         typer.echo(context.text_prompt(asked[probe_id], shots, system=system))
         return
-    for message in context.chat_messages(asked[probe_id], shots, system=system, context=chosen.context):
+    messages = context.chat_messages(asked[probe_id], shots, system=system, context=chosen.context)
+    for message in context.fold_system(messages) if chosen.system == "user" else messages:
         typer.echo(f"<{message['role']}>\n{message['content']}\n")
 
 

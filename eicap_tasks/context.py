@@ -78,14 +78,14 @@ def chat_messages(
         shots: Documents to show before it, each with its gold label as the assistant's message.
         system: Instruction for the system message; none is made where it is empty.
         context: Whether chat turns are wanted, or always the transcript.
-        shots_as_turns: False puts the examples and the question into one user message.
+        shots_as_turns: False puts examples, if there are some, and the question into one user message.
         fewshot_delimiter: Stands between examples that share one message.
 
     Returns:
         The messages. The last one is the user's; the label of an option is the answer to it.
     """
     messages: list[Message] = [Message(role="system", content=system.strip())] if system.strip() else []
-    if not shots_as_turns:
+    if shots and not shots_as_turns:
         whole = fewshot_delimiter.join([*_solved(shots, doc), render(doc, "message")])
         return [*messages, Message(role="user", content=whole)]
     for solved in _before(shots, doc):
@@ -100,13 +100,12 @@ def gold_label(doc: Document) -> str:
 
 
 def _dialogue_messages(doc: Document, context: ContextKind) -> list[Message]:
-    if doc["kind"] == "peers" or context == "transcript":
+    spoken_by_the_user = doc["form"] == "cloze" and doc["layer"] == "response" and doc["turns"][-1]["role"] != "user"
+    if doc["kind"] == "peers" or context == "transcript" or spoken_by_the_user:
         return [Message(role="user", content=render(doc, "message"))]
     turns = [(turn["role"], turn["text"]) for turn in doc["turns"]]
     begin = [("user", render(doc, "opening" if doc["setting"] else "going_on"))] if turns else []
     question = render(doc, "question")
-    if not question and turns[-1][0] != "user":  # the reply is to follow, and the assistant has just spoken
-        question = render(doc, "going_on")
     messages: list[Message] = []
     for role, content in [*begin, *turns, *([("user", question)] if question else [])]:
         if messages and messages[-1]["role"] == role:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lm_eval.api.filter import Filter
 from lm_eval.api.registry import filter_registry, register_filter
 
-from eicap_tasks.documents import Document
 from eicap_tasks.reading import read_answer
 
 NAME = "eicap_answer"
@@ -17,7 +16,7 @@ NAME = "eicap_answer"
 class AnswerFilter(Filter):  # type: ignore[misc]
     """Turns each generated text into the position of the option chosen, or None where none was."""
 
-    def apply(self, resps: Iterable[Any], docs: Iterable[Document]) -> list[list[int | None]]:
+    def apply(self, resps: Iterable[Any], docs: Iterable[Mapping[str, Any]]) -> list[list[int | None]]:
         """Read all answers.
 
         Args:
@@ -28,7 +27,7 @@ class AnswerFilter(Filter):  # type: ignore[misc]
             Per document and text, what `read_answer` says.
         """
         return [
-            [read_answer(text, doc["options"], doc["labels"]) for text in texts]
+            [read_answer(text, doc["options"], doc["labels"], thinking=doc.get("thinking", False)) for text in texts]
             for texts, doc in zip(resps, docs, strict=True)
         ]
 

@@ -61,6 +61,15 @@ class GeneratedTask(EicapTask):
 
     format = "gen"
 
+    def construct_requests(self, doc: Document, ctx: Any, **kwargs: Any) -> Any:
+        """Make the request, and note whether the prompt leaves the model inside its thinking.
+
+        Some chat templates (DeepSeek-R1, QwQ) end with the tag that opens it, so that the text has none.
+        """
+        begun = str(ctx[0] if isinstance(ctx, tuple) else ctx).rstrip().endswith("<think>")
+        kept = begun and not (self.config.metadata or {}).get("think_end_token")  # else lm-eval cuts the thinking off
+        return super().construct_requests({**doc, "thinking": kept}, ctx, **kwargs)
+
     def scores(self, doc: Document, results: list[Any]) -> dict[str, Any]:
         """Score one document.
 

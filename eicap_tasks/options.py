@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -46,6 +46,9 @@ class Options(BaseModel):
     )
     context: ContextKind = Field(
         default="turns", description="in chat mode: the dialogue's turns as messages, or a transcript in one"
+    )
+    system: Literal["auto", "user"] = Field(
+        default="auto", description="where the instruction stands: where the chat template takes it, or with the user"
     )
     labels: Annotated[str, BeforeValidator(_labels)] = Field(
         default="latin", description=f"of the options: {', '.join(f'{k} {chr(32).join(v)}' for k, v in LABELS.items())}"

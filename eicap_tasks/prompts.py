@@ -18,10 +18,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from eicap_tasks.documents import Document
 
-Part = Literal["text", "message", "opening", "going_on", "question"]
+Part = Literal["text", "message", "opening", "going_on", "question", "instruction"]
 """What to render: the whole prompt without a chat template ("text"), the same as one chat message
-("message"), or what stands before and after real chat turns ("opening", "going_on" where the dialogue goes
-on after a question, "question")."""
+("message"), what stands before and after real chat turns ("opening", "going_on" where the dialogue goes
+on after a question, "question"), or the instruction where the task's own does not fit ("instruction")."""
 
 
 def templates_dir() -> Path:

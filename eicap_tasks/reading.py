@@ -75,12 +75,17 @@ def _pattern(*alternatives: str) -> re.Pattern[str]:
     return re.compile("|".join(alternatives), re.I)
 
 
-def after_thinking(text: str) -> str:
-    """Return what follows a model's thinking: nothing where the thinking does not end."""
+def after_thinking(text: str, begun: bool = False) -> str:
+    """Return what follows a model's thinking: nothing where the thinking does not end.
+
+    Args:
+        text: The text.
+        begun: Whether the prompt ended with the tag that opens the thinking, so that the text has none.
+    """
     if closed := list(_CLOSED.finditer(text)):
         return text[closed[-1].end() :]
     opened = _OPENED.search(text)
-    return text[: opened.start()] if opened else text
+    return "" if begun else text[: opened.start()] if opened else text
 
 
 def _own_turn(text: str) -> str:
@@ -88,7 +93,7 @@ def _own_turn(text: str) -> str:
     lead = _LEAD.match(text)
     text = _END.split(text[lead.end() if lead else 0 :], maxsplit=1)[0]
     heading = rf"\n[#*\[\-> ]{{0,6}}{_any(_words()['next'])} ?\d{{0,4}}[*\] ]{{0,3}}(?::|\n)"
-    return re.split(heading, text, maxsplit=1, flags=re.I)[0]
+    return re.split(rf"{heading}|\n\W{{0,6}}{_any(_words()['headings'])}", text, maxsplit=1, flags=re.I)[0]
 
 
 def _structured(text: str) -> str | None:
@@ -111,6 +116,7 @@ class _Reader:
         self.position = names | {fold(label).lower(): index for index, label in enumerate(labels)}
         short = _any(name for name in self.position if len(name) == 1)
         long = _any(name for name in self.position if len(name) > 1)
+        self.short = _pattern(rf"(?<!\w){short}(?!\w)")
         option, or_, is_, not_ = _word("option"), _word("or"), _word("is"), _word("not")
         words = r"(?:[\s\"(,]+[\w']+)"
         # "(B)", "option two", "the second option", "B"; in a word, a measure or a number there is no label
@@ -121,18 +127,25 @@ class _Reader:
             rf"(?P<option>{option}[ :]{{1,2}})?(?<![\w'°])(?P<bare>{short})(?![\w'%]|[.,:]\d|-\w)",
         )
         self.emphasized = _pattern(rf"[\"*`$_\[]{{1,3}} ?({short})[.)]? ?[\"*`$_\]]{{1,3}}")
-        # "the answer", "I choose"; "the best reply" where "is B" or a colon follows
-        is_label = rf"(?:[:=]| - |{is_})[\s\"(]*(?:{is_} ?)*(?:{option} )?\(?{short}(?!\w)"
-        self.states = _pattern(_word("states"), rf"{_word('candidates')}(?= ?[:=]|{words}{{0,4}}? ?{is_label})")
+        # "the answer is", "Best:", "I choose"; or "answer" right before a label
+        said = rf"{words}{{0,4}}? ?(?:[:=]| - |{is_})"
+        self.chooses = _pattern(_word("chooses"))
+        self.states = _pattern(
+            rf"{_word('announces')}(?:{said}|(?= ?\(?{short}(?!\w)))", rf"{_word('candidates')}{said}", _word("chooses")
+        )
         self.concludes = _pattern(_word("concludes"))
+        self.corrects = _pattern(rf"(?:^|[.!?\n-] ?){_any(_words()['corrects'])}")
+        self.hedged = _pattern(_word("hedges"))
         # before a label, or after it
         self.denied = _pattern(rf"{not_}{words}{{0,5}}[\s\"(]*$")
         wrong = rf"(?:{_word('wrong')}|{not_}(?! ?\(?{short}(?!\w)))"
         self.rejected = _pattern(rf"\"?,?(?: {is_}| \w+ly| the| too){{0,3}} {wrong}")
-        self.right = _pattern(rf"\"?{words}{{0,4}}?[\s,]+{_word('right')}")
+        self.right = _pattern(rf"\"?(?: [\w']+){{0,4}}? {_word('right')}")
+        self.undecided = _pattern(rf" ?(?:\| ?)?{_word('alternatives')}")
         self.no_option = _pattern(rf"{_word('not_an_option')} ?[\"(]*$")
         self.goes_on = _pattern(rf" {_word('goes_on')}")
-        self.joined = _pattern(rf"[\s\",/&+|()]*(?:(?:{or_}|و)[\s\"()]*)?")
+        self.of_a_label = _pattern(rf" (?:{_word('goes_on')}|{or_}|{is_})")
+        self.joined = _pattern(rf"[\s\",/&+|()]*(?:(?:{or_}|و)[\s\"()]*(?:\w+[\s\"(]+)?)?")
         # around it
         self.question = _pattern(rf"{_word('asks')}.*\?")
         self.condition = _pattern(_word("if"))
@@ -153,13 +166,14 @@ class _Reader:
             name = next(match[kind] for kind in ("bracketed", "named", "ordinal", "bare") if match[kind])
             before, after = sentence[max(0, match.start() - 60) : match.start()], sentence[match.end() :]
             article_or_number = match["bare"] and not match["option"] and (name in "aAا" or name.isdigit())
-            if article_or_number and re.match(r" ?\w", after) and not self.goes_on.match(after):
+            if article_or_number and re.match(r" ?\w", after) and not self.of_a_label.match(after):
                 continue
             clause = self.clause.split(before)[-1]
             if self.no_option.search(before) or self.denied.search(clause) or self.rejected.match(after):
                 continue
             found.append((match.start(), match.end(), self.position[name.lower()]))
-        return found
+        letters = [label for label in found if not re.search(r"\d", sentence[label[0] : label[1]])]
+        return letters or found  # "1. B" is the first line of a list
 
     def group(self, sentence: str, labels: list[tuple[int, int, int]]) -> set[int]:
         """Return the first label's position, with those of the labels that it is joined to."""
@@ -173,36 +187,66 @@ class _Reader:
         return positions
 
     def stated(self, sentence: str, marker: re.Pattern[str]) -> set[int]:
-        """Return what a sentence says after its last marker, or before "is correct"; options' own texts count."""
+        """Return what a sentence says right after its last marker; options' own texts count."""
         if self.question.match(sentence):
             return set()
         labels = self.labels(sentence)
         for mark in reversed(list(marker.finditer(sentence))):
             said = sentence[mark.end() : mark.end() + _NEAR]
+            if self.hedged.search(self.contrast.split(sentence[: mark.end()])[-1]):
+                continue
             if (verbatim := self.verbatim(said)) is not None:
-                return {verbatim}
+                return {verbatim, *(self.affirmed(said) & {_CONTRADICTION})}
             following = [label for label in labels if label[1] > mark.end()]
             gap = sentence[mark.end() : following[0][0]] if following else ""
             if self.condition.search(self.contrast.split(sentence[: mark.end()] + gap)[-1]):
                 return set()
-            if following and len(gap.split()) <= 5:
+            if following and len(gap.split()) <= 5 and self.asserted(sentence, following):
                 return self.group(sentence, following)
-            if marker is self.states and len(texts := self.affirmed(said)) == 1:
+            explicit = marker is self.states and (self.chooses.fullmatch(mark[0]) or mark[0].endswith((":", "=")))
+            if explicit and len(texts := self.affirmed(said)) == 1:
                 return texts
-        for index, (_, end, _) in enumerate(labels):
-            if self.right.match(sentence, end):
+        return set()
+
+    def asserted(self, sentence: str, labels: list[tuple[int, int, int]]) -> bool:
+        """Tell whether a label stands for itself: "B.", "B because", "B is best"; not so in "B goes too far"."""
+        end = [stop for start, stop, position in labels if position in self.group(sentence, labels)][-1]
+        rest = sentence[end:]
+        own = self.verbatim(rest) == labels[0][2]
+        return bool(own or re.match(r"\W*$|[\"]? ?[^\w\s]", rest) or self.goes_on.match(rest) or self.right.match(rest))
+
+    def called_right(self, sentence: str) -> set[int]:
+        """Return what a sentence calls right: "B is the best answer"."""
+        labels = [] if self.question.match(sentence) else self.labels(sentence)
+        for index, (start, end, _) in enumerate(labels):
+            before = self.contrast.split(sentence[:start])[-1]
+            rest = self.contrast.split(sentence[end:])[0]
+            if (
+                self.right.match(sentence, end)
+                and not self.hedged.search(before + rest)
+                and not self.condition.search(before)
+            ):
                 return self.group(sentence, labels[index:])
         return set()
+
+    def corrected(self, text: str) -> set[int]:
+        """Return the label that follows the last correction: "wait, actually C", "Correction: C"."""
+        marks = list(self.corrects.finditer(text))
+        if not marks:
+            return set()
+        said = text[marks[-1].end() :].split("\n")[0][:60]
+        labels = self.labels(said)
+        return self.group(said, labels) if labels and self.asserted(said, labels) else set()
 
     def affirmed(self, text: str) -> set[int]:
         """Return the options whose own text a text contains and does not deny; of nested ones the longest."""
         plain = " | ".join(f" {_plain(part)} " for part in re.split(r"[.!?;\n]", text))
-        found = set()
+        found: set[int] = set()
 
         def judge(match: re.Match[str]) -> str:
             before, after = plain[max(0, match.start() - 60) : match.start()], plain[match.end() : match.end() + 60]
             if not self.denied.search(before) and not self.rejected.match(after):
-                found.add(self.texts.index(option))
+                found.update({self.texts.index(option)}, {_CONTRADICTION} if self.undecided.match(after) else ())
             return "|"
 
         for option in sorted(filter(None, self.texts), key=len, reverse=True):
@@ -237,7 +281,11 @@ class _Reader:
         if len({start for _, start in listed}) > 1:  # the options, repeated
             rows, listed = [row for row in rows if row not in listed] or [("", None)], []
         sentences = [part for line, _ in rows for part in self.sentences(line)]
-        yield from [found for part in sentences if (found := self.stated(part, self.states))][-1:]
+        plain = "\n".join(line for line, _ in rows)
+        first = rows[0][1] if self.only_labels(rows[0][0]) else None
+        yield self.corrected(plain)
+        for statement in (self.stated(part, self.states) for part in reversed(sentences)):
+            yield statement | ({first} if statement and first is not None else set())
         ticked = [self.tidy(line) for line in text.split("\n") if "✓" in line]
         if len(ticked) == 1:
             start = self.starts(ticked[0])
@@ -247,11 +295,15 @@ class _Reader:
         yield {start for _, start in listed if start is not None}
         if rows[0][1] is not None:
             yield {start for _, start in rows if start is not None}
+        yield from (self.called_right(part) for part in reversed(sentences))
+        refused = bool(re.search(_word("refusal"), text, re.I))
+        if not refused:
+            yield from (self.stated(part, self.concludes) for part in reversed(sentences))
         yield from (whole for line in (rows[0][0], rows[-1][0]) if len(whole := self.affirmed(line)) == 1)
-        if not re.search(_word("refusal"), text, re.I):
-            yield from [found for part in sentences if (found := self.stated(part, self.concludes))][-1:]
-            if len(sentences) <= 3:
-                yield {position for part in sentences for *_, position in self.labels(part)} | self.affirmed(text)
+        if not refused and len(sentences) <= 3:
+            spans = [(part[start:end], i) for part in sentences for start, end, i in self.labels(part)]
+            brief = len(_plain(text).split()) <= 4  # "The second option."
+            yield {i for span, i in spans if brief or self.short.search(span)} | self.affirmed(text)
 
     def sentences(self, line: str) -> list[str]:
         """Split a line into sentences; a label that begins it stays with the text that follows."""
@@ -268,18 +320,21 @@ class _Reader:
         return max(chosen) if len(chosen) == 1 and _CONTRADICTION not in chosen else None
 
 
-def read_answer(text: str, options: Sequence[str], labels: Sequence[str] = LABELS) -> int | None:
+def read_answer(
+    text: str, options: Sequence[str], labels: Sequence[str] = LABELS, *, thinking: bool = False
+) -> int | None:
     """Return the position of the option that a model's raw output chooses.
 
     Args:
         text: The whole generated output, in any language.
         options: The texts of the options, as they were shown.
         labels: The labels under which they were shown.
+        thinking: Whether the prompt ended with the tag that opens a model's thinking.
 
     Returns:
         The position, counted from 0; None where the output does not choose exactly one option.
     """
-    text = _own_turn(after_thinking(fold(text)))[-_LONGEST:]
+    text = _own_turn(after_thinking(fold(text), thinking))[-_LONGEST:]
     reader = _Reader(options, labels)
     content = _structured(text)
     return reader.read(text if content is None else content.strip("\"'[]{} "))

@@ -53,11 +53,14 @@ def run(arguments: Sequence[str]) -> None:
     ours = own_names()
     others = [name for name in wanted if not any(fnmatchcase(own, name) for own in ours)]
     if not others:
-        _check(wanted, given.get("metadata") or {}, given.get("num_fewshot") or 0)
+        of_model = given.get("model_args") or {}  # as lm-eval does, under the metadata
+        metadata = {**(of_model if isinstance(of_model, dict) else {}), **(given.get("metadata") or {})}
+        _check(wanted, metadata, given.get("num_fewshot") or 0)
         folders = [str(TASKS), *([given["include_path"]] if given.get("include_path") else [])]
         lm_eval.tasks.TaskManager = partial(_manager, folders)
     signed: list[str] = []
-    lm_eval.simple_evaluate = _remembering(lm_eval.simple_evaluate, signed)
+    evaluate = lm_eval.simple_evaluate
+    lm_eval.simple_evaluate = _remembering(evaluate, signed)
     try:
         cli.execute(parsed)
         print("\n".join(["Signatures:", *signed]) if signed else "", flush=True)
@@ -66,6 +69,8 @@ def run(arguments: Sequence[str]) -> None:
             raise
         hints = "".join(nearest(name, ours) for name in others)
         raise EicapError(f"--tasks: {error}, allowed: {', '.join(ours)}, or tasks of lm-eval{hints}") from error
+    finally:
+        lm_eval.simple_evaluate = evaluate
 
 
 def _remembering(evaluate: Callable[..., Any], signed: list[str]) -> Callable[..., Any]:

@@ -38,15 +38,21 @@ def signature(parts: Mapping[str, object]) -> str:
 _UNSAFE = str.maketrans("|\n\r", "___")
 
 
+_NOT_OF_THE_MODEL = {"eicap", "version", "about", "config_source", "items_sha256", KEY}
+_OF_THE_RUN_ALONE = {"base_url", "batch_size", "device", "max_batch_size", "max_retries", "num_concurrent", "timeout"}
+
+
 def model_name(metadata: Mapping[str, Any]) -> str:
-    """Return the model that lm-eval's metadata names, with its adapter, quantized file and revision; else `unknown`.
+    """Return the model that lm-eval's metadata names, with a hash of its other arguments; else `unknown`.
 
     Args:
         metadata: lm-eval's metadata; the arguments of the model are in it, where they came as text.
     """
-    name = next((metadata[key] for key in ("pretrained", "model") if metadata.get(key)), "unknown")
-    details = [f"{key}={metadata[key]}" for key in ("revision", "peft", "delta", "gguf_file") if metadata.get(key)]
-    return ",".join([str(name), *details])
+    arguments = {key: value for key, value in metadata.items() if key not in _NOT_OF_THE_MODEL | _OF_THE_RUN_ALONE}
+    name = next((arguments.pop(key) for key in ("pretrained", "model", "path") if arguments.get(key)), "unknown")
+    peft = f",peft={arguments.pop('peft')}" if arguments.get("peft") else ""
+    others = f",args={short_hash({key: str(value) for key, value in arguments.items()})}" if arguments else ""
+    return f"{name}{peft}{others}"
 
 
 def signatures(results: Mapping[str, Any]) -> list[str]:

@@ -106,9 +106,8 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
             EicapError: There are fewer examples than asked for.
         """
         shots = self._shots(num_fewshot)
-        system = "\n\n".join(
-            text.strip() for text in (system_instruction, self.config.description) if text and text.strip()
-        )
+        instruction = render(doc, "instruction") or self.config.description
+        system = "\n\n".join(text.strip() for text in (system_instruction, instruction) if text and text.strip())
         if not (apply_chat_template and chat_template):
             prompt = context.text_prompt(
                 doc,
@@ -126,7 +125,7 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
             shots_as_turns=fewshot_as_multiturn,
             fewshot_delimiter=self.config.fewshot_delimiter,
         )
-        if not self._keeps_system(chat_template):
+        if self.options.system == "user" or not self._keeps_system(chat_template):
             messages = context.fold_system(messages)
         if gen_prefix:
             messages.append(context.Message(role="assistant", content=gen_prefix))
@@ -150,41 +149,52 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         """
         names = ("system_instruction", "apply_chat_template", "fewshot_as_multiturn", "chat_template")
         prompts = self.prompts(**{name: kwargs[name] for name in names if kwargs.get(name) is not None})
-        self.config.metadata |= {KEY: self.signature(prompts, kwargs.get("chat_template"))}
+        self.config.metadata |= {KEY: self.signature(prompts, kwargs)}
         if kwargs.get("cache_requests"):
-            salt = short_hash([prompts, repr(kwargs.get("samples")), repr(self.options)])
+            salt = short_hash([prompts, repr(kwargs.get("samples")), repr(self.options), sorted(self._metric_fn_list)])
             kwargs["tokenizer_name"] = f"{kwargs.get('tokenizer_name') or ''}-{salt}"
         super().build_all_requests(**kwargs)
 
     def prompts(self, **kwargs: Any) -> list[Any]:
-        """Return all that an answer depends on: per document its id, rendered prompts and labels, and how it is asked.
+        """Return all that an answer depends on: how it is asked, and per document its id, rendered prompts and labels.
 
         Args:
             kwargs: As for `fewshot_context`.
         """
-        shots = self.config.num_fewshot or 0
-        how = [self.config.target_delimiter, self.config.generation_kwargs]
+        config = self.config
+        shots, how = config.num_fewshot or 0, [config.target_delimiter, config.generation_kwargs, config.repeats]
         return how + [
-            [doc["id"], self.fewshot_context(doc, shots, **kwargs), doc["labels"]] for doc in self.test_docs()
+            [doc["id"], doc["labels"], self.fewshot_context(doc, shots, gen_prefix=self.doc_to_prefix(doc), **kwargs)]
+            for doc in self.test_docs()
         ]
 
-    def signature(self, prompts: list[Any], chat_template: Callable[..., Any] | None) -> str:
-        """Return the signature of this task's scores; see `eicap_tasks.signature`."""
-        metadata = self.config.metadata
-        template = getattr(getattr(chat_template, "__self__", None), "chat_template", None)
+    def signature(self, prompts: list[Any], run: Mapping[str, Any]) -> str:
+        """Return the signature of this task's scores; see `eicap_tasks.signature`.
+
+        Args:
+            prompts: What `prompts` returned.
+            run: The arguments of `build_all_requests`.
+        """
+        metadata, chat_template = self.config.metadata, run.get("chat_template")
+        shots, count = self.config.num_fewshot or 0, len(self.test_docs())
+        read = getattr(getattr(chat_template, "__self__", None), "chat_template", None)  # of the model, if it has one
+        template = read(True) if read else None
+        kept = self.options.context if run.get("fewshot_as_multiturn") or not shots else "transcript"
+        some = run.get("samples") or (run["limit"] if (run.get("limit") or count) < count else None)
         return signature(
             {
                 "task": self.config.task,
                 "version": metadata.get("version"),
                 "items": metadata["items_sha256"][:12],
+                "docs": "all" if some is None else f"first-{some}" if isinstance(some, int) else short_hash(list(some)),
                 "prompts": short_hash(prompts),
                 "lang": self.config.dataset_kwargs["lang"],
                 "format": self.format,
-                "context": self.options.context if chat_template else "text",
+                "context": kept if chat_template else "text",
                 "show": self.options.show,
-                "labels": self.options.labels,
-                "shots": self.config.num_fewshot or 0,
-                "chat": short_hash(template(True)) if template else "none",
+                "labels": "none" if self.format == "cf" else self.options.labels,
+                "shots": shots,
+                "chat": short_hash(template) if template else "unknown" if chat_template else "none",
                 "model": model_name(metadata),
             }
         )

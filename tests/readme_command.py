@@ -5,14 +5,18 @@ Only what cannot be had offline is replaced: whatever `--model` names is a scrip
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import partial
 from typing import Any
 
 import lm_eval.api.registry
+import lm_eval.tasks
 from lm_eval.__main__ import cli_evaluate
 from models import ScriptedModel, oracle
 
 from eicap_tasks.cli import main as eicap
+from eicap_tasks.runner import TASKS, _manager
 
 
 class StandIn(ScriptedModel):
@@ -21,12 +25,14 @@ class StandIn(ScriptedModel):
     @classmethod
     def create_from_arg_obj(cls, arguments: dict[str, Any], extra: dict[str, Any] | None = None) -> StandIn:
         print("model arguments:", sorted(arguments))
-        return cls(oracle)
+        return cls(oracle, write=lambda doc: str(doc["labels"][doc["gold"]]))
 
 
 def main(arguments: list[str]) -> None:
     """Run the command."""
     lm_eval.api.registry.get_model = lambda name: StandIn
+    if "OURS_ALONE" in os.environ:  # indexing lm-eval's own tasks takes ten seconds and more
+        lm_eval.tasks.TaskManager = partial(_manager, [str(TASKS)])
     program, *rest = arguments
     sys.argv = [program, *rest]
     (eicap if program == "eicap" else cli_evaluate)()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -49,6 +50,21 @@ def test_show_prints_exactly_the_prompt() -> None:
     shots = documents(items.load(items.shipped("dev", "ar")), "ar", "response")[:1]
     messages = context.chat_messages(doc, shots, system=system)
     assert out.stdout == "".join(f"<{m['role']}>\n{m['content']}\n\n" for m in messages)
+
+
+def test_show_knows_the_options_of_a_run() -> None:
+    own = {"eicap": {"data": str(TOY), "system": "user", "labels": "arabic"}}
+    out = eicap("show", "toy-chat-r", "--chat", "--format", "chain", "--metadata", json.dumps(own)).stdout
+    assert "<system>" not in out
+    assert out.startswith("<user>\nRead the conversation and answer each question about it.")
+    assert "\nأ. “" in out
+    choices = {"eicap": {"data": str(TOY), "show": "choices"}}
+    out = eicap("show", "toy-chat-t", "--metadata", json.dumps(choices)).stdout
+    assert out.startswith("Exactly one of the four options is right.")
+    assert "exam" not in out
+    broken = eicap("show", "toy-chat-t", "--metadata", "{")
+    assert broken.returncode == 2
+    assert broken.stderr.startswith("--metadata: found '{' (")
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lm_eval
 import pytest
 from lm_eval.tasks import TaskManager
 from models import ScriptedModel, oracle
 
-from eicap_tasks import items
+from eicap_tasks import context, items
+from eicap_tasks.documents import Document
 from eicap_tasks.errors import EicapError
 from eicap_tasks.runner import TASKS
 from eicap_tasks.views import view
@@ -133,6 +134,16 @@ def test_who_replies_where_the_item_does_not_say(tmp_path: Path) -> None:
     data.write_text("\n".join(map(json.dumps, raw)), encoding="utf-8")
     with pytest.raises(EicapError, match=r"eicap_response_en_cf: found no reply_by in toy-peers-r, expected the id"):
         view(items.load(data), "en", "response", "cf")
+
+
+def test_a_reply_by_the_user_is_asked_as_such() -> None:
+    """Not scored as a message of the assistant, which has just spoken."""
+    doc = view(items.load(TOY), "en", "response", "cf")[0]
+    assert doc["kind"] == "assistant"
+    turned = cast(Document, {**doc, "turns": doc["turns"][:2], "reply_by": "Lena"})
+    assert turned["turns"][-1]["role"] == "assistant"
+    (message,) = context.chat_messages(turned)
+    assert message["content"].endswith("Assistant: How was the night?\n\nWrite the next message of: Lena")
 
 
 def test_choices_alone_cannot_be_shown() -> None:

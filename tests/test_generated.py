@@ -90,3 +90,18 @@ def test_the_filter_reads_every_repeat() -> None:
 def test_accuracy_among_by_hand() -> None:
     assert metrics.accuracy_among([(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]) == 1 / 2
     assert math.isnan(metrics.accuracy_among([(0.0, 0.0)]))
+
+
+def test_thinking_that_the_prompt_opens_and_the_limit_cuts_off() -> None:
+    """DeepSeek-R1's template ends with the tag; a text without its end is all thinking."""
+    doc = documents(items.load(TOY), "en", "cause")[0]
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    name = "eicap_cause_en_gen"
+    task = manager.load([name])["tasks"][name]
+    for ctx, expected in [("...<think>\n", None), ("...", 0), (("...<think>",), None)]:
+        request = task.construct_requests(doc, ctx, metadata=(name, 0, 1))
+        assert AnswerFilter().apply([["I think the answer is A, but"]], [request.doc]) == [[expected]]
+        assert AnswerFilter().apply([["Hm.</think>B"]], [request.doc]) == [[1]]
+    task.config.metadata["think_end_token"] = "</think>"  # lm-eval has cut the thinking off
+    request = task.construct_requests(doc, "...<think>", metadata=(name, 0, 1))
+    assert AnswerFilter().apply([["B"]], [request.doc]) == [[1]]

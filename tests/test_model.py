@@ -70,9 +70,9 @@ def test_the_models_own_template_renders_as_committed(model: HFLM, golden: Calla
         manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata=own)
         task = manager.load([name])["tasks"][name]
         task.config.num_fewshot = 1
-        (_, prompt, labels), *_ = task.prompts(
+        (_, labels, prompt), *_ = task.prompts(
             apply_chat_template=True, fewshot_as_multiturn=True, chat_template=model.apply_chat_template
-        )[2:]
+        )[3:]
         prompt = prompt[0] if format == "circular" else prompt
         shown.append(f"##### {name}: {labels}\n{prompt}")
         assert prompt.count("<|im_start|>system") == 1

@@ -73,6 +73,8 @@ def test_only_the_choices(chat: bool) -> None:
         assert not any(turn["text"] in prompt for turn in doc["turns"])
         assert doc["question"] not in prompt
         assert doc["setting"] not in prompt
+        assert "Read the conversation" not in prompt
+        assert "Exactly one of the four options is right. Answer with its letter." in prompt
         assert prompt.count("<|im_start|>user") == chat
 
 

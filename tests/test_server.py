@@ -173,7 +173,7 @@ def test_an_answer_that_says_nothing_counts_as_unread() -> None:
     row = next(line for line in out.stdout.splitlines() if "eicap_gen_en" in line)
     rates = [line.split("|")[7].strip() for line in out.stdout.splitlines() if "parse_rate" in line]
     assert row
-    assert rates[0] == rates[-1] == "0.25"  # of the group, in both tables
+    assert rates[0] == rates[-1] == "0.250"  # of the group, in both tables
 
 
 @pytest.mark.parametrize("concurrent", [1, 2])

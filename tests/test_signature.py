@@ -20,7 +20,7 @@ TOY = Path(__file__).parent / "items" / "toy.jsonl"
 
 
 def sign(task: str = "eicap_cause_en", own: dict[str, Any] | None = None, **kwargs: Any) -> dict[str, str]:
-    metadata = {"eicap": own} if own else {}
+    metadata = {"eicap": {"data": str(TOY), **(own or {})}}
     manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata)
     model = ScriptedModel(oracle, kwargs.pop("template", "chatml"))
     out = lm_eval.simple_evaluate(model=model, tasks=[task], task_manager=manager, bootstrap_iters=0, **kwargs)
@@ -29,7 +29,7 @@ def sign(task: str = "eicap_cause_en", own: dict[str, Any] | None = None, **kwar
 
 
 def test_all_parts_in_order() -> None:
-    digest = items.digest(items.load(items.shipped("test", "en")))
+    digest = items.digest(items.load(TOY))
     found = sign()
     prompts = found["prompts"]
     assert len(prompts) == 12
@@ -37,6 +37,7 @@ def test_all_parts_in_order() -> None:
         "task": "eicap_cause_en",
         "version": current_version("eicap_cause_en"),
         "items": digest[:12],
+        "docs": "all",
         "prompts": prompts,
         "lang": "en",
         "format": "letters",
@@ -61,14 +62,39 @@ def test_settings_of_generation_count() -> None:
     assert {key for key in short if short[key] != long[key]} == {"prompts"}
 
 
-def test_it_does_not_depend_on_limits_batches_or_the_run() -> None:
-    assert sign() == sign(limit=1) == sign(batch_size=3)
+def test_it_does_not_depend_on_batches_or_the_run() -> None:
+    assert sign() == sign(batch_size=3) == sign(limit=10_000)
+
+
+def test_it_says_that_not_all_was_asked() -> None:
+    assert sign(limit=1) == {**sign(), "docs": "first-1"}
+    some = sign(samples={"eicap_cause_en": [1]})
+    assert some == {**sign(), "docs": short_hash([1])}
+
+
+def test_a_prefix_of_the_answer_and_repeats_count() -> None:
+    def prompts(**changed: Any) -> str:
+        task = TaskManager(include_path=str(TASKS), include_defaults=False).load(["eicap_cause_en_gen"])["tasks"][
+            "eicap_cause_en_gen"
+        ]
+        for key, value in changed.items():
+            task.set_config(key, value)
+        return short_hash(task.prompts())
+
+    assert len({prompts(), prompts(gen_prefix="I choose"), prompts(gen_prefix="It is"), prompts(repeats=3)}) == 4
+
+
+def test_examples_in_one_message_are_a_transcript() -> None:
+    chat: dict[str, Any] = {"apply_chat_template": True, "own": {"data": str(TOY)}}
+    assert sign(**chat, fewshot_as_multiturn=False)["context"] == "turns"
+    assert sign(**chat, fewshot_as_multiturn=False, num_fewshot=1)["context"] == "transcript"
+    assert sign(**chat, fewshot_as_multiturn=True, num_fewshot=1)["context"] == "turns"
 
 
 @pytest.mark.parametrize(
     ("changed", "differing"),
     [
-        ({"own": {"data": str(TOY)}}, {"items", "prompts"}),
+        ({"own": {"data": str(items.shipped("dev", "en"))}}, {"items", "prompts"}),
         ({"own": {"labels": "arabic"}}, {"prompts", "labels"}),
         ({"own": {"show": "choices"}}, {"prompts", "show"}),
         ({"num_fewshot": 1}, {"prompts", "shots"}),
@@ -76,8 +102,8 @@ def test_it_does_not_depend_on_limits_batches_or_the_run() -> None:
         ({"apply_chat_template": True}, {"prompts", "context", "chat"}),
         ({"task": "eicap_cause_en_gen"}, {"task", "format", "prompts"}),
         ({"task": "eicap_cause_en_circular"}, {"task", "format", "prompts"}),
-        ({"task": "eicap_cause_en_cf"}, {"task", "format", "prompts"}),
-        ({"task": "eicap_cause_ar"}, {"task", "lang", "items", "prompts"}),
+        ({"task": "eicap_cause_en_cf"}, {"task", "format", "prompts", "labels"}),
+        ({"task": "eicap_cause_ar"}, {"task", "lang", "prompts"}),
     ],
 )
 def test_what_changes_it(changed: dict[str, Any], differing: set[str]) -> None:
@@ -94,8 +120,11 @@ def test_chat_templates_are_told_apart() -> None:
 
 
 def test_the_model() -> None:
-    assert model_name({"pretrained": "org/m", "peft": "adapter", "dtype": "float32"}) == "org/m,peft=adapter"
-    assert model_name({"model": "gpt"}) == "gpt"
+    assert model_name({"pretrained": "org/m", "peft": "adapter", "version": "2-0"}) == "org/m,peft=adapter"
+    assert model_name({"model": "gpt", "num_concurrent": 8, "base_url": "http://x"}) == "gpt"
+    four_bit, eight_bit = ({"pretrained": "m", f"load_in_{n}bit": True} for n in (4, 8))
+    assert model_name(four_bit).startswith("m,args=")
+    assert len({model_name(four_bit), model_name(eight_bit), model_name({"pretrained": "m"})}) == 3
     assert model_name({}) == "unknown"
     assert "model:a_b|" in signature({"model": "a|b"})
 

@@ -56,7 +56,7 @@ def test_each_yaml_is_short_and_complete(name: str) -> None:
     assert raw["task"] == name
     assert raw["tag"] == f"eicap_{layer}"
     assert raw["dataset_kwargs"] == {"layer": layer, "lang": lang}
-    assert raw["metadata"]["version"] == "1-0"
+    assert raw["metadata"]["version"] == "2-0"
     assert raw["description"] == prompts.instruction(lang, layer)
 
 
@@ -137,6 +137,18 @@ def test_the_instruction_reaches_models_whose_template_has_no_system_role(templa
     instruction = prompts.instruction("en", "tracking")
     assert all(f"Be brief.\n\n{instruction}\n\n" in prompt for prompt in model.prompts)
     assert all(prompt.count(instruction) == 1 for prompt in model.prompts)
+
+
+def test_a_run_can_ask_for_the_instruction_in_the_users_message() -> None:
+    """For servers whose chat template refuses a system role: lm-eval cannot try it from afar."""
+    model = ScriptedModel(oracle)
+    evaluate(model, ["eicap_tracking_en"], TOY, apply_chat_template=True, options={"system": "user"})
+    instruction = prompts.instruction("en", "tracking")
+    assert all(
+        f"<|im_start|>user\n{instruction}\n\n[A conversation begins." in p
+        or f"<|im_start|>user\n{instruction}\n\nSetting: " in p
+        for p in model.prompts
+    )
 
 
 def test_a_chat_template_is_tried_once_per_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,6 +236,7 @@ def test_items_without_a_probe_of_the_task(tmp_path: Path) -> None:
             {"dta": "x"},
             "metadata eicap.dta: found an unknown option, allowed: data (JSONL file or folder asked instead of "
             "our items), context (in chat mode: the dialogue's turns as messages, or a transcript in one), "
+            "system (where the instruction stands: where the chat template takes it, or with the user), "
             "labels (of the options: latin A B C D, arabic أ ب ج د), show (all of an item, its last_turn and "
             "question only, or the choices only); did you mean 'data'?",
         ),
@@ -231,6 +244,7 @@ def test_items_without_a_probe_of_the_task(tmp_path: Path) -> None:
             {"context": "chat"},
             "metadata eicap.context: found 'chat', allowed: input should be 'turns' or 'transcript'",
         ),
+        ({"system": "no"}, "metadata eicap.system: found 'no', allowed: input should be 'auto' or 'user'"),
         ({"labels": "greek"}, "metadata eicap.labels: found 'greek', allowed: 'latin' or 'arabic'"),
         (
             {"show": "x"},
@@ -281,6 +295,18 @@ def test_cached_requests_are_never_those_of_other_samples_or_items(
         asked.append(sample["doc"]["id"])
     assert len(set(asked)) == 4
     assert asked[0] == asked[2]
+
+
+def test_cached_requests_have_all_that_the_metrics_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--predict_only` a cloze task asks less, and that must not be served to a run that scores."""
+    from lm_eval.caching import cache
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path / "cache"))
+    for predict_only in (True, False):
+        out = evaluate(
+            ScriptedModel(oracle), ["eicap_cause_en_cf"], TOY, cache_requests=True, predict_only=predict_only
+        )
+    assert out["results"]["eicap_cause_en_cf"]["acc_mutual_info,none"] in (0.0, 0.5, 1.0)
 
 
 def test_every_document_is_asked_once() -> None:

@@ -23,11 +23,17 @@ def pseudo_random(doc: dict[str, Any], label: str) -> float:
     return -int.from_bytes(hashlib.sha256(f"{doc['id']} {label}".encode()).digest()[:4], "big") / 2**32
 
 
+def letter(doc: dict[str, Any]) -> str:
+    """Write the letter that `pseudo_random` prefers, and for some documents no answer at all."""
+    best = max("ABCD", key=lambda label: pseudo_random(doc, label))
+    return best if pseudo_random(doc, "x") > -0.8 else "?"
+
+
 class DistributedModel(ScriptedModel):
     """A scripted model that takes its share of the documents and gathers over gloo."""
 
     def __init__(self) -> None:
-        super().__init__(pseudo_random)
+        super().__init__(pseudo_random, write=letter)
         dist.init_process_group("gloo")
         self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
         self._device = torch.device("cpu")
@@ -53,7 +59,8 @@ def main(out: Path, tasks: list[str]) -> None:
     result = lm_eval.simple_evaluate(model=model, tasks=tasks, task_manager=manager, bootstrap_iters=0)
     if result is not None and model.rank == 0:
         ids = {name: sorted(s["doc"]["id"] for s in samples) for name, samples in result["samples"].items()}
-        out.write_text(json.dumps([result["results"], ids], sort_keys=True))
+        signed = {name: config["metadata"]["signature"] for name, config in result["configs"].items()}
+        out.write_text(json.dumps([result["results"], ids, signed], sort_keys=True))
     dist.destroy_process_group()
 
 
