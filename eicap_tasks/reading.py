@@ -134,7 +134,7 @@ class _Reader:
             rf"{_word('announces')}(?:{said}|(?= ?\(?{short}(?!\w)))", rf"{_word('candidates')}{said}", _word("chooses")
         )
         self.concludes = _pattern(_word("concludes"))
-        self.corrects = _pattern(rf"(?:^|[.!?\n-] ?){_any(_words()['corrects'])}")
+        self.corrects = _pattern(rf"(?:^|[.!?,\n-] ?){_any(_words()['corrects'])}")
         self.hedged = _pattern(_word("hedges"))
         # before a label, or after it
         self.denied = _pattern(rf"{not_}{words}{{0,5}}[\s\"(]*$")
@@ -277,7 +277,7 @@ class _Reader:
     def evidence(self, text: str) -> Iterator[set[int]]:
         """Yield the options that a text chooses, by each kind of evidence, the most explicit first."""
         rows = [(line, self.starts(line)) for line in self.tidy(text).split("\n")]
-        listed = [row for row in rows if row[1] in self.affirmed(row[0])]
+        listed = [row for row in rows if self.echoes(*row)]
         if len({start for _, start in listed}) > 1:  # the options, repeated
             rows, listed = [row for row in rows if row not in listed] or [("", None)], []
         sentences = [part for line, _ in rows for part in self.sentences(line)]
@@ -304,6 +304,13 @@ class _Reader:
             spans = [(part[start:end], i) for part in sentences for start, end, i in self.labels(part)]
             brief = len(_plain(text).split()) <= 4  # "The second option."
             yield {i for span, i in spans if brief or self.short.search(span)} | self.affirmed(text)
+
+    def echoes(self, line: str, start: int | None) -> bool:
+        """Tell whether a line is a label with its own option, or with the beginning of it, cut off."""
+        if start is None or start == _CONTRADICTION:
+            return False
+        words = _plain(line).split()[1:]
+        return start in self.affirmed(line) or bool(words and self.texts[start].startswith(" ".join(words)))
 
     def sentences(self, line: str) -> list[str]:
         """Split a line into sentences; a label that begins it stays with the text that follows."""
