@@ -15,7 +15,7 @@ from rich.text import Text
 
 from eicap_tasks import __version__, context, items, options, prompts
 from eicap_tasks.errors import EXIT_CODE, EicapError, explain, nearest
-from eicap_tasks.examples import apart, check_count
+from eicap_tasks.examples import check_count, examples
 from eicap_tasks.views import Format, view
 from eicap_tasks.vocabulary import LABELS, LANGUAGES, LAYERS
 
@@ -119,8 +119,7 @@ def show(
         )
     layer, labels = layers[probe_id], LABELS[chosen.labels]
     asked = {doc["id"]: doc for doc in view(test, lang, layer, format, chosen.show, labels)}
-    dev = items.load(items.shipped("dev", lang))
-    shots = apart(view(dev, lang, layer, format, chosen.show, labels), asked.values())
+    shots = examples(asked.values(), lang, layer, format, chosen.show, labels)
     check_count(num_fewshot, len(shots), f"eicap_{layer}_{lang}")
     system = prompts.render(asked[probe_id], "instruction") or prompts.instruction(lang, layer, format)
     shots = shots[:num_fewshot]

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from eicap_tasks.documents import Document
+from eicap_tasks import items
+from eicap_tasks.documents import LABELS, Document
 from eicap_tasks.errors import EicapError
+from eicap_tasks.views import Format, Show, view
 
 
-def apart(dev: Iterable[Document], asked: Iterable[Document]) -> list[Document]:
+def examples(
+    asked: Iterable[Document],
+    lang: str,
+    layer: str,
+    format: Format = "letters",
+    show: Show = "dialogue",
+    labels: Sequence[str] = LABELS,
+) -> list[Document]:
     """Return the examples that a task may show, in the order in which it shows them.
 
     Args:
-        dev: The documents of the `dev` split, same layer and language.
         asked: All documents of the task.
+        lang: Language code.
+        layer: Layer.
+        format: As for `view`, with which the documents were made.
+        show: Likewise.
+        labels: Likewise.
     """
     dialogues = {doc["dialogue_id"] for doc in asked}
+    dev = view(items.load(items.shipped("dev", lang)), lang, layer, format, show, labels)
     return [doc for doc in dev if doc["dialogue_id"] not in dialogues]
 
 

@@ -13,7 +13,7 @@ from lm_eval.api.task import ConfigurableTask
 from eicap_tasks import context, items, metrics, options
 from eicap_tasks.documents import Document
 from eicap_tasks.errors import EicapError, exit_without_traceback
-from eicap_tasks.examples import apart, check_count
+from eicap_tasks.examples import check_count, examples
 from eicap_tasks.prompts import render
 from eicap_tasks.signature import KEY, model_name, short_hash, signature
 from eicap_tasks.tokens import warn_if_uneven
@@ -71,7 +71,7 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         self.config.metadata = {**(self.config.metadata or {}), "items_sha256": digest}
         if self.options.data:
             logger.warning("%s asks own items: %s, sha256 %s", self.config.task, path.absolute(), digest[:16])
-        dev = apart(view(items.load(items.shipped("dev", lang)), lang, layer, self.format, show, labels), test)
+        dev = examples(test, lang, layer, self.format, show, labels)
         self.dataset = {"test": Dataset.from_list(test), "dev": Dataset.from_list(dev)}
 
     def doc_to_text(self, doc: Document, doc_to_text: object = None) -> str:
