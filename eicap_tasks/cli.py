@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eicap_tasks import __version__, context, items, options, prompts
+from eicap_tasks import __version__, context, items, options, pages, prompts
 from eicap_tasks.errors import EXIT_CODE, EicapError, explain, nearest
 from eicap_tasks.examples import check_count, examples
 from eicap_tasks.views import Format, view
@@ -146,6 +146,56 @@ def validate(
         counts = ", ".join(f"{layers[layer]} {layer}" for layer in LAYERS)
         typer.echo(f"{LANGUAGES[lang]['name']}: {len(own)} dialogues, {layers.total()} probes ({counts})")
     typer.echo(f"valid, sha256 {items.digest(dialogues)}")
+
+
+@app.command()
+def audit(
+    files: Annotated[list[Path] | None, typer.Argument(help="Own items; the shipped test split if none.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all findings there as JSON.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Print all checks, not one row for each kind.")] = False,
+    model: Annotated[str | None, typer.Option(help="Ask a model of lm-eval too, e.g. hf.")] = None,
+    model_args: Annotated[str, typer.Option("--model_args", help="Its arguments, e.g. pretrained=MODEL.")] = "",
+    apply_chat_template: Annotated[bool, typer.Option("--apply_chat_template", help="Use its chat template.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch_size", min=1)] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda:0 and so on.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many probes of each task for the model.")] = None,
+    with_dialogue: Annotated[bool, typer.Option("--with_dialogue", help="Ask it with the dialogue, too.")] = False,
+) -> None:
+    """Audit items for shortcuts, repetition, coverage and parity, against stated limits.
+
+    Ends with status 1 where a check fails. With a model, its accuracy on the options alone and with the last visible
+    turn is measured, over all four rotations of the options.
+
+    Example: `eicap audit my_items.jsonl --page audit.html`
+    """
+    from eicap_tasks.audit import audit as find
+    from eicap_tasks.audit import report, yardstick
+    from eicap_tasks.audit.checks import failures
+
+    paths = files or [items.shipped("test", lang) for lang in LANGUAGES]
+    for out in (json_file, page):
+        if out is not None:
+            pages.refuse_over(out, paths)
+    dialogues = items.load(*paths)
+    name = ", ".join(str(path) for path in files) if files else "the shipped test split"
+    checks = find(dialogues)
+    if model is not None:
+        loaded = yardstick.load_model(model, model_args, batch_size, device)
+        show = ["choices", "last_turn", *(["dialogue"] if with_dialogue else [])]
+        checks += yardstick.with_model(loaded, dialogues, show=show, limit=limit, chat=apply_chat_template)
+    failed, judged = failures(checks), sum(check.passed is not None for check in checks)
+    Console().print(report.tables(checks if everything else report.worst(checks)))
+    digest = items.digest(dialogues)
+    probes = sum(len(dialogue.probes) for dialogue in dialogues)
+    summary = f"{len(dialogues)} dialogues, {probes} probes, sha256 {digest[:16]}"
+    typer.echo(f"{name}: {summary}; {len(failed)} of {judged} checks failed")
+    if json_file is not None:
+        pages.write(json_file, report.as_json(checks, name, digest))
+    if page is not None:
+        pages.write(page, report.page(checks, name, summary))
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -14,7 +14,8 @@ from typing import Any, Final
 _DATA: Final[dict[str, Any]] = json.loads(files(__package__).joinpath("vocabulary.json").read_text(encoding="utf-8"))
 
 LANGUAGES: Final[dict[str, dict[str, Any]]] = _DATA["languages"]
-"""Language code -> name, BCP 47 tag, Unicode script, direction and varieties."""
+"""Language code -> name, BCP 47 tag, Unicode script, direction and varieties; for the audit also `hedges`, by which a
+reply claims less than certainty, and `foreign_punctuation`, which belongs to other scripts."""
 
 LABELS: Final[dict[str, list[str]]] = _DATA["labels"]
 """Name of a set of labels for the options -> the labels. In all tokenizers tried, each Latin one is one token."""

@@ -1,0 +1,96 @@
+"""Pictures, drawn by matplotlib without a screen: the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+INK, QUIET, BAND, GOOD, BAD = "#1c2430", "#8a94a2", "#dbe7f5", "#1b62b5", "#b3261e"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row of a dot plot.
+
+    Attributes:
+        label: What stands beside it.
+        value: Where the dot is.
+        interval: Where its whiskers end.
+        band: The shaded range behind it; an end that is None is the end of the plot.
+        good: Whether the dot has the quiet colour.
+    """
+
+    label: str
+    value: float
+    interval: tuple[float, float] | None = None
+    band: tuple[float | None, float | None] | None = None
+    good: bool = True
+
+
+def figure(width: float, height: float) -> tuple[Any, Any]:
+    """Make an empty figure with one pair of axes; sizes in inches."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    # "hashsalt" and the date below make an SVG the same in every run.
+    mpl.rcParams.update({"svg.hashsalt": "eicap", "svg.fonttype": "none", "font.size": 9.0})
+    canvas = Figure(figsize=(width, height), layout="constrained")
+    axes = canvas.subplots()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return canvas, axes
+
+
+def dots(points: Sequence[Point], *, axis: str, percent: bool = True, reference: float | None = None) -> Any:
+    """Draw values with their intervals over the range that each may have: a dot or forest plot.
+
+    Args:
+        points: The rows, from top to bottom.
+        axis: What the numbers are.
+        percent: Whether the numbers are shares to be shown in percent.
+        reference: Where a line marks chance, or no difference.
+
+    Returns:
+        A matplotlib figure.
+    """
+    canvas, axes = figure(7.5, 0.9 + 0.24 * len(points))
+    rows = range(len(points))
+    values = [v for p in points for v in (p.value, *(p.interval or ()), *(b for b in p.band or () if b is not None))]
+    values += [] if reference is None else [reference]
+    margin = 0.05 * ((max(values) - min(values)) or 1.0)
+    low, high = min(values) - margin, max(values) + margin
+    for row, point in zip(rows, points, strict=True):
+        colour = GOOD if point.good else BAD
+        if point.band:
+            left, right = point.band
+            start = low if left is None else left
+            axes.barh(row, (high if right is None else right) - start, left=start, height=0.8, color=BAND, zorder=0)
+        if point.interval:
+            axes.plot(point.interval, (row, row), color=colour, linewidth=1.4)
+        axes.plot(point.value, row, marker="o" if point.good else "D", markersize=5, color=colour)
+    if reference is not None:
+        axes.axvline(reference, color=QUIET, linewidth=1, linestyle="--", zorder=0)
+    axes.set_xlim(low, high)
+    axes.set_yticks(list(rows), [point.label for point in points])
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    if percent:
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.set_xlabel(axis)
+    return canvas
+
+
+def svg(canvas: Any) -> str:
+    """Return a figure as SVG text without the XML declaration, to stand in a page."""
+    buffer = io.StringIO()
+    canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def png(canvas: Any, dpi: int = 160) -> bytes:
+    """Return a figure as PNG bytes."""
+    buffer = io.BytesIO()
+    canvas.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
