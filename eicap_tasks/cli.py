@@ -198,6 +198,27 @@ def audit(
         raise typer.Exit(1)
 
 
+@app.command("export-dataset")
+def export_dataset(
+    out: Annotated[Path, typer.Argument(help="Folder to make; it may exist if it is empty.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Own items, as the split test, instead of the shipped ones.")
+    ] = None,
+) -> None:
+    """Write the items as a dataset folder for the Hugging Face hub, `datasets`, Inspect AI and Croissant.
+
+    A configuration is a task, such as appraisal_en; its rows have what our own prompts show, the options in their
+    places, and the letter of the right one. Nothing is uploaded.
+
+    Example: `eicap export-dataset eicap-dataset`
+    """
+    from eicap_tasks import export
+
+    files = export.export(out, {"test": items.load(data)} if data else export.shipped())
+    typer.echo("\n".join(str(file) for file in files))
+    typer.echo(f"to upload it: hf upload YOUR_NAME/eicap {out} --repo-type dataset")
+
+
 @app.command()
 def doctor() -> None:
     """Report versions, registration, data and template hashes, hub and models, with what to do.
