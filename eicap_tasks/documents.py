@@ -31,7 +31,8 @@ class Document(TypedDict):
     In a chain, `earlier` has the probes of the dialogue that come before, and each document's `turns` begin
     where those of the one before it end; only the first has the setting. With `form` "cloze" the options are
     not listed in the prompt: each option's label is its own text. `reply_by` is the name of the speaker who
-    would reply, "" where nothing tells.
+    would reply, "" where nothing tells. `reach` is how many turns before the last visible one the earliest turn
+    lies that the answer needs (0: the last visible turn itself).
     """
 
     id: str
@@ -44,6 +45,10 @@ class Document(TypedDict):
     emotion_layer: str
     difficulty: str
     kind: Literal["assistant", "peers"]
+    culture: str
+    domain: str
+    variety: str
+    reach: int
     setting: str
     turns: list[DocumentTurn]
     question: str
@@ -130,6 +135,10 @@ def document(dialogue: Dialogue, probe: Probe, gold: int) -> Document:
         emotion_layer=probe.emotion_layer,
         difficulty=probe.difficulty,
         kind=dialogue.kind,
+        culture=dialogue.culture,
+        domain=dialogue.domain,
+        variety=dialogue.variety,
+        reach=probe.after_turn - probe.evidence_turns[0],
         setting=dialogue.setting,
         turns=[DocumentTurn(name=speakers[t.speaker].name, role=speakers[t.speaker].role, text=t.text) for t in turns],
         question=probe.question,

@@ -91,3 +91,126 @@ def cluster_mean(values: Sequence[float] | NDArray[Any], clusters: Sequence[Any]
     sums = np.bincount(groups, weights=array - mean)
     se = float(np.sqrt(number / (number - 1) * np.sum(sums**2))) / array.size
     return Estimate(mean, se, array.size, number)
+
+
+RESAMPLES: Final = 10_000
+_CHUNK: Final = 500
+"""Resamples drawn at a time: memory stays below 100 MB for 10,000 dialogues."""
+
+
+def bootstrap_means(
+    values: NDArray[np.float64], clusters: NDArray[np.intp], resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """Resample whole clusters with replacement and return the means of every column.
+
+    The pairs cluster bootstrap (Cameron, Gelbach & Miller 2008, Bootstrap-Based Improvements for Inference with
+    Clustered Errors): a cluster is drawn with all its values.
+
+    Args:
+        values: Shape (n, columns); NaN where a value does not belong to a column's group.
+        clusters: Number of the cluster of each row, 0 to G - 1, shape (n,).
+        resamples: Number of resamples.
+        seed: Seed of the draws.
+
+    Returns:
+        Means, shape (resamples, columns); NaN where a resample has no value of a column.
+    """
+    number = int(clusters.max()) + 1
+    present = ~np.isnan(values)
+    sums, counts = (np.zeros((number, values.shape[1]), dtype=np.float32) for _ in range(2))
+    np.add.at(sums, clusters, np.where(present, values, 0.0))
+    np.add.at(counts, clusters, present)
+    draws, means = np.random.default_rng(seed), []
+    for start in range(0, resamples, _CHUNK):
+        rows = min(_CHUNK, resamples - start)
+        drawn = (
+            draws.integers(0, number, (rows, number), dtype=np.int32)
+            + number * np.arange(rows, dtype=np.int32)[:, None]
+        )
+        weights = np.bincount(drawn.ravel(), minlength=rows * number).reshape(rows, number).astype(np.float32)
+        with np.errstate(invalid="ignore"):
+            means.append((weights @ sums).astype(float) / (weights @ counts))
+    return np.concatenate(means)
+
+
+def percentile_interval(means: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
+    """Return the percentile interval of resampled means, shape (resamples,); NaN ones are left out."""
+    low, high = np.nanquantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def sign_flip_p(
+    differences: NDArray[np.float64], clusters: NDArray[np.intp], resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """Test paired differences that come in clusters: two-sided p values of every column.
+
+    Under the null hypothesis the two runs could change places in any dialogue, so the sign of each cluster's sum of
+    differences is a coin's (Fisher's randomization test; Noreen 1989, Computer-Intensive Methods for Testing
+    Hypotheses). With one probe to a cluster this is McNemar's test with drawn instead of counted arrangements.
+
+    Args:
+        differences: Shape (n, columns); NaN where a probe does not belong to a column's group.
+        clusters: Number of the cluster of each row, shape (n,).
+        resamples: Number of arrangements drawn.
+        seed: Seed of the draws.
+
+    Returns:
+        Shape (columns,): the share of arrangements, the observed one among them, whose sum is at least as far from 0.
+    """
+    number = int(clusters.max()) + 1
+    sums = np.zeros((number, differences.shape[1]))
+    np.add.at(sums, clusters, np.nan_to_num(differences))
+    found = np.abs(sums.sum(axis=0)) - 1e-6
+    single = sums.astype(np.float32)
+    draws, extreme = np.random.default_rng(seed), np.zeros(differences.shape[1])
+    for start in range(0, resamples, _CHUNK):
+        signs = draws.integers(0, 2, (min(_CHUNK, resamples - start), number), dtype=np.int8).astype(np.float32) * 2 - 1
+        extreme += (np.abs(signs @ single) >= found).sum(axis=0)
+    return np.asarray((extreme + 1) / (resamples + 1))
+
+
+def mcnemar_p(base: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    """Return the exact two-sided p value of McNemar (1947), by statsmodels.
+
+    It takes probes for independent, which those of one dialogue are not quite.
+
+    Args:
+        base: 1.0 where the first run was right, else 0.0, shape (n,).
+        other: The same of the second run.
+
+    Returns:
+        The p value, 1.0 where no probe was answered differently; None where a score is neither 0 nor 1.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    if not np.isin(base, (0.0, 1.0)).all() or not np.isin(other, (0.0, 1.0)).all():
+        return None
+    table = [[int(((base == b) & (other == o)).sum()) for o in (1.0, 0.0)] for b in (1.0, 0.0)]
+    return float(mcnemar(table, exact=True).pvalue) if table[0][1] + table[1][0] else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values for their number by the step-down procedure of Holm (1979), by statsmodels."""
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(list(p_values), method="holm")[1]] if len(p_values) else []
+
+
+def minimum_detectable(estimate: Estimate, alpha: float = 1 - LEVEL, power: float = 0.8) -> float | None:
+    """Return the least true difference that such a comparison would find.
+
+    The minimum detectable effect of a paired comparison, (t(1 - alpha/2) + t(power)) times the standard error of the
+    difference (Bloom 1995, Minimum Detectable Effects; for scores of language models Miller 2024, section 5).
+
+    Args:
+        estimate: The paired difference with its cluster-robust standard error.
+        alpha: Level of the two-sided test.
+        power: Probability of finding it.
+
+    Returns:
+        The difference; None where the standard error is undefined or 0, so that nothing can be said.
+    """
+    if not estimate.se:
+        return None
+    degrees = estimate.clusters - 1
+    return float(stats.t.ppf(1 - alpha / 2, degrees) + stats.t.ppf(power, degrees)) * estimate.se

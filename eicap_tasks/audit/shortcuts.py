@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from eicap_tasks.audit.checks import FEW, Check
 from eicap_tasks.documents import LABELS, Document
-from eicap_tasks.statistics import cluster_mean
+from eicap_tasks.statistics import cluster_mean, holm
 
 CHANCE = 1 / len(LABELS)
 FOLDS = 5
@@ -37,22 +37,13 @@ def shortcuts(tasks: dict[str, Sequence[Document]]) -> Iterator[Check]:
             if len({doc["dialogue_id"] for doc in docs}) >= FOLDS
         }
         raw = {scope: estimate.p_above(CHANCE) for scope, estimate in found.items()}
-        corrected = holm(raw)
+        corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
         for scope, estimate in found.items():
             yield Check(
                 "classifier without the dialogue", name, scope, estimate.mean, interval=estimate.interval(),
                 passes=corrected[scope] >= SIGNIFICANT, judged=estimate.count >= FEW,
                 detail=f"chance 25 %, p {raw[scope]:.3f}, Holm {corrected[scope]:.3f}, allowed: at least 0.05",
             )  # fmt: skip
-
-
-def holm(p_values: dict[str, float]) -> dict[str, float]:
-    """Correct p values for their number by Holm's step-down procedure (Holm 1979), as statsmodels has it."""
-    from statsmodels.stats.multitest import multipletests
-
-    if not p_values:
-        return {}
-    return dict(zip(p_values, map(float, multipletests(list(p_values.values()), method="holm")[1]), strict=True))
 
 
 def hits(docs: Sequence[Document], last_turn: bool, seed: int = 0) -> list[float]:

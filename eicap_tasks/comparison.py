@@ -1,0 +1,272 @@
+"""What changed between checkpoints: paired differences with their uncertainty, as `eicap compare` prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from eicap_tasks import statistics, tables
+from eicap_tasks.errors import EicapError, nearest
+from eicap_tasks.results import OF_THE_MODEL, Run
+from eicap_tasks.vocabulary import EMOTION_LAYERS, LANGUAGES, LAYERS
+
+Family = Literal["layers", "emotion-layers", "languages"]
+FAMILIES: Final[dict[Family, str]] = {
+    "layers": "the four layers, both languages together",
+    "emotion-layers": "the five emotion layers, all tasks together",
+    "languages": "the four layers in each language",
+}
+SOFTWARE: Final = ("lm_eval", "eicap")
+"""Parts of a signature that may differ with a note: what they do to a score is in the prompts, items and version."""
+ALPHA: Final = 0.05
+METRICS: Final = ("acc", "acc_circular", "acc_bytes", "acc_mutual_info")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row of a comparison.
+
+    Attributes:
+        other: Name of the run that is compared with the base.
+        family: The family of tests that the row belongs to; "overall" stands alone.
+        group: The layer, emotion layer, or layer and language; "overall" for everything.
+        probes: Number of pairs.
+        dialogues: Number of clusters.
+        base: Mean score of the base, 0 to 1.
+        score: Mean score of the other run.
+        difference: `score - base`.
+        interval: 95 % interval of the difference, by cluster bootstrap over dialogues.
+        p: Two-sided p value of a sign-flip test over dialogues.
+        mcnemar_p: Exact p value of McNemar's test, which takes probes for independent; None for scores between 0 and 1.
+        holm_p: `p` corrected for the number of rows in the family.
+        tests: How many tests the family has.
+        detectable: The least true difference found with a probability of 80 % at the level 5 % divided by `tests`;
+            None where nothing differed.
+    """
+
+    other: str
+    family: str
+    group: str
+    probes: int
+    dialogues: int
+    base: float
+    score: float
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    mcnemar_p: float | None
+    holm_p: float
+    tests: int
+    detectable: float | None
+
+    @property
+    def significant(self) -> bool:
+        """Whether the difference is significant after correction."""
+        return self.holm_p < ALPHA
+
+    @property
+    def sentence(self) -> str:
+        """What the row means, in words."""
+        change = f"{tables.points(self.difference)} points {tables.interval(self.interval, signed=True)}"
+        if self.significant:
+            return f"{self.group}: {change}, significant after correction"
+        if self.detectable is None:
+            return f"{self.group}: no difference at all, {self.probes} probes scored the same"
+        blind = f"effects below {100 * self.detectable:.0f} points could not have been seen"
+        alone = f" (p {self.p:.3f} before correction)" if self.p < ALPHA else ""
+        return f"{self.group}: no significant difference{alone}; {blind}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all fields and the sentence, as JSON takes them."""
+        return {**asdict(self), "significant": self.significant, "sentence": self.sentence}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of one or more runs from a base.
+
+    Attributes:
+        base: Name of the base.
+        format: The format compared.
+        metric: The score compared.
+        families: The families of tests.
+        rows: The differences.
+        notes: What a reader must know: partial runs, differing software, what was forced.
+    """
+
+    base: str
+    format: str
+    metric: str
+    families: tuple[str, ...]
+    rows: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+
+def compare(
+    base: Run,
+    others: Sequence[Run],
+    *,
+    families: Sequence[Family] = ("layers", "emotion-layers"),
+    format: str | None = None,
+    metric: str = "acc",
+    force: bool = False,
+    resamples: int = statistics.RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Compare runs with a base, probe by probe.
+
+    Args:
+        base: The run before.
+        others: The runs after. Holm's correction covers the rows of one family over all of them.
+        families: Which groups to test; "overall" is always there, as a test of its own.
+        format: The format to compare; the first that all runs have if None.
+        metric: The score to compare.
+        force: Compare what two runs share although their signatures differ.
+        resamples: Resamples of the bootstrap and arrangements of the test.
+        seed: Seed of both.
+
+    Returns:
+        The comparison; the same input gives the same numbers.
+
+    Raises:
+        EicapError: The runs share no format, or differ in items, prompts, tasks or probes, and `force` is not set.
+    """
+    if not others:
+        raise EicapError("found one run, expected a base and one or more to compare with it")
+    shared = [form for form in base.formats if all(form in run.formats for run in others)]
+    chosen = format or next(iter(shared), None)
+    if chosen not in shared:
+        listed = "; ".join(f"{run.name}: {', '.join(run.formats)}" for run in (base, *others))
+        raise EicapError(f"found no {format or 'common'} format in all runs ({listed}), expected one that all have")
+    first, notes, rows = base.of(chosen), [], []
+    for other in (run.of(chosen) for run in others):
+        found = list(_mismatches(first, other))
+        if found and not force:
+            raise EicapError(
+                "\n".join([f"{first.name} and {other.name} are not comparable:", *found, "--force compares"])
+            )
+        notes += [f"forced: {line}" for line in found] + list(_remarks(first, other))
+        rows += list(_differences(first, other, families, metric, resamples, seed))
+    return Comparison(base.name, chosen, metric, tuple(families), tuple(_corrected(rows)), tuple(dict.fromkeys(notes)))
+
+
+def _mismatches(base: Run, other: Run) -> Iterator[str]:
+    """Say in what two runs differ that makes their scores incomparable."""
+    for name in sorted(base.tasks.keys() ^ other.tasks.keys()):
+        yield f"  {name}: found in {(base if name in base.tasks else other).name} only, expected in both"
+    for name in sorted(base.tasks.keys() & other.tasks.keys()):
+        one, two = base.tasks[name].signature, other.tasks[name].signature
+        for part in dict.fromkeys([*one, *two]):
+            if part not in (*OF_THE_MODEL, *SOFTWARE) and one.get(part) != two.get(part):
+                yield f"  {name}: {part}: found {one.get(part)} and {two.get(part)}, expected the same"
+        ids = [set(run.probes.loc[run.probes["task"] == name, "probe"]) for run in (base, other)]
+        if ids[0] != ids[1]:
+            alone = ", ".join(sorted(ids[0] ^ ids[1])[:3])
+            yield f"  {name}: found {len(ids[0] ^ ids[1])} probes in one run only ({alone}), expected the same probes"
+
+
+def _remarks(base: Run, other: Run) -> Iterator[str]:
+    for run in (base, other):
+        if run.partial:
+            yield f"{run.name} is partial: {run.partial[0]}{' and others' if len(run.partial) > 1 else ''}"
+    for part in SOFTWARE:
+        versions = {task.signature.get(part, "unknown") for run in (base, other) for task in run.tasks.values()}
+        if len(versions) > 1:
+            yield f"versions of {part} differ: {', '.join(sorted(versions))}"
+
+
+def _differences(
+    base: Run, other: Run, families: Sequence[Family], metric: str, resamples: int, seed: int
+) -> Iterator[Difference]:
+    pairs = base.probes.merge(other.probes[["task", "probe", metric]], on=["task", "probe"], suffixes=("", "_other"))
+    if pairs.empty:
+        raise EicapError(f"{base.name} and {other.name}: found no common probe, expected some")
+    if pairs[[metric, f"{metric}_other"]].isna().any(axis=None):
+        raise EicapError(f"--metric: found no {metric} in these tasks, allowed: {', '.join(_metrics(pairs))}")
+    groups = list(_groups(pairs, families))
+    scores = pairs[metric].to_numpy(), pairs[f"{metric}_other"].to_numpy()
+    change = scores[1] - scores[0]
+    columns = np.column_stack([np.where(mask, change, np.nan) for _, _, mask in groups])
+    clusters = statistics.codes(pairs["dialogue"].to_numpy())
+    means = statistics.bootstrap_means(columns, clusters, resamples, seed)
+    p_values = statistics.sign_flip_p(columns, clusters, resamples, seed)
+    for column, (family, group, mask) in enumerate(groups):
+        estimate = statistics.cluster_mean(change[mask], clusters[mask])
+        tests = sum(name == family for name, _, _ in groups)
+        yield Difference(
+            other=other.name, family=family, group=group, probes=estimate.count, dialogues=estimate.clusters,
+            base=float(scores[0][mask].mean()), score=float(scores[1][mask].mean()), difference=estimate.mean,
+            interval=statistics.percentile_interval(means[:, column]), p=float(p_values[column]),
+            mcnemar_p=statistics.mcnemar_p(scores[0][mask], scores[1][mask]), holm_p=float(p_values[column]),
+            tests=tests, detectable=statistics.minimum_detectable(estimate, ALPHA / tests),
+        )  # fmt: skip
+
+
+def _metrics(pairs: pd.DataFrame) -> list[str]:
+    return [name for name in METRICS if not pairs[name].isna().any()]
+
+
+def _groups(pairs: pd.DataFrame, families: Sequence[Family]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """Yield family, group and the rows in it; a group without a probe is left out."""
+    found: list[tuple[str, str, Any]] = []
+    for family in families:
+        if family == "layers":
+            found += [(family, layer, pairs["layer"] == layer) for layer in LAYERS]
+        elif family == "emotion-layers":
+            found += [(family, f"emotion: {name}", pairs["emotion_layer"] == name) for name in EMOTION_LAYERS]
+        else:
+            found += [
+                (family, f"{layer}, {entry['name']}", (pairs["layer"] == layer) & (pairs["lang"] == lang))
+                for lang, entry in LANGUAGES.items()
+                for layer in LAYERS
+            ]
+    found.append(("overall", "overall", pairs["layer"].notna()))
+    yield from ((family, group, mask.to_numpy()) for family, group, mask in found if mask.any())
+
+
+def _corrected(rows: Sequence[Difference]) -> Iterator[Difference]:
+    """Apply Holm's correction within each family, over all runs that are compared with the base."""
+    corrected: dict[int, Difference] = {}
+    for family in dict.fromkeys(row.family for row in rows):
+        own = [i for i, row in enumerate(rows) if row.family == family]
+        for i, p in zip(own, statistics.holm([rows[i].p for i in own]), strict=True):
+            fields = {name: getattr(rows[i], name) for name in Difference.__dataclass_fields__}
+            corrected[i] = Difference(**{**fields, "holm_p": p, "tests": len(own)})
+    yield from (corrected[i] for i in range(len(rows)))
+
+
+def regressions(comparison: Comparison, limits: Sequence[str]) -> list[str]:
+    """Find the groups that fell too far, for a pipeline.
+
+    Args:
+        comparison: The comparison.
+        limits: "GROUP": no significant fall after correction; "GROUP:POINTS": no fall of more than so many points,
+            significant or not.
+
+    Returns:
+        A sentence for each that did.
+
+    Raises:
+        EicapError: A group is not in the comparison, or the points are no number.
+    """
+    known = {row.group for row in comparison.rows}
+    found = []
+    for limit in limits:
+        group, _, text = limit.rpartition(":") if limit not in known and ":" in limit else (limit, "", "")
+        try:
+            allowed = float(text) / 100 if text else None
+        except ValueError as error:
+            raise EicapError(f"--fail-on-regression: found {limit!r}, expected GROUP or GROUP:POINTS") from error
+        if group not in known:
+            listed = ", ".join(sorted(known))
+            raise EicapError(f"--fail-on-regression: found {group!r}, allowed: {listed}{nearest(group, known)}")
+        for row in comparison.rows:
+            fell = row.difference < 0 and (row.significant if allowed is None else row.difference < -allowed)
+            if row.group == group and fell:
+                found.append(f"{row.other}: {row.group} fell by {-100 * row.difference:.1f} points")
+    return found

@@ -1,0 +1,326 @@
+"""The one module that knows lm-eval's result files, as 0.4.13 writes them with `--output_path` and `--log_samples`.
+
+A run is one `results_TIME.json` with a `samples_TASK_TIME.jsonl` beside it for every task. Result files come from
+others: nothing in them is trusted to be of the right kind, finite, short or harmless to print.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from eicap_tasks import metrics
+from eicap_tasks.errors import EicapError
+from eicap_tasks.signature import KEY
+from eicap_tasks.vocabulary import LANGUAGES, LAYERS
+
+OPTIONS: Final = 4
+NAME_LENGTH: Final = 200
+ENDINGS: Final = {"": "letters", "_circular": "circular", "_gen": "gen", "_cf": "cf", "_chain": "chain"}
+TEXTS: Final = ("skill", "emotion", "emotion_layer", "difficulty", "kind", "culture", "domain", "variety")
+"""What a row tells of its probe, beside its id, dialogue, layer and language."""
+OF_THE_MODEL: Final = ("model", "chat")
+"""Parts of a signature in which two runs that are compared may differ."""
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One task of a run.
+
+    Attributes:
+        name: Name of the task.
+        layer: Its layer.
+        lang: Its language.
+        format: How it asks: "letters", "circular", "gen", "cf" or "chain".
+        signature: Parts of its signature: what the scores depend on.
+        asked: Number of probes asked.
+        total: Number of probes that the task has.
+    """
+
+    name: str
+    layer: str
+    lang: str
+    format: str
+    signature: Mapping[str, str]
+    asked: int
+    total: int
+
+    @property
+    def partial(self) -> bool:
+        """Whether only some of the probes were asked."""
+        return self.asked < self.total
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one model.
+
+    Attributes:
+        name: What to call it: the model's name and its adapter's, or what the user chose.
+        source: The result file.
+        date: When it began, in seconds since 1970.
+        tasks: The tasks of this package by name; others are passed over.
+        probes: One row per task and probe: `task`, `format`, `layer`, `lang`, `probe`, `dialogue`, the columns `TEXTS`,
+            `reach` (turns from the earliest evidence to the probed one), `gold`, `acc` (0 to 1), `parsed` (share of
+            answers that could be read), `option_0` to `option_3` (share of the answers that chose the option),
+            `place_0` to `place_3` (share that chose the place), `p_0` to `p_3` (probabilities of the options, NaN where
+            the format has none), and other metrics of one number by their names.
+        documents: Probe id and language -> the document, for `load(..., documents=True)`.
+    """
+
+    name: str
+    source: Path
+    date: float
+    tasks: Mapping[str, TaskRun]
+    probes: pd.DataFrame
+    documents: Mapping[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def partial(self) -> list[str]:
+        """Tasks of which only some probes were asked, each as "NAME: 40 of 200 probes"."""
+        return [f"{task.name}: {task.asked} of {task.total} probes" for task in self.tasks.values() if task.partial]
+
+    def of(self, format: str) -> Run:
+        """Return the run with the tasks of one format only."""
+        tasks = {name: task for name, task in self.tasks.items() if task.format == format}
+        probes = self.probes[self.probes["format"] == format].reset_index(drop=True)
+        return Run(self.name, self.source, self.date, tasks, probes, self.documents)
+
+    @property
+    def formats(self) -> list[str]:
+        """The formats of its tasks, in the order of `ENDINGS`."""
+        return [form for form in ENDINGS.values() if any(task.format == form for task in self.tasks.values())]
+
+
+def safe(text: object, length: int = NAME_LENGTH) -> str:
+    """Make a text of a stranger fit to be printed: one line, no control or direction characters, not too long."""
+    shown = "".join("�" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char for char in str(text))
+    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
+
+
+def find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    """Find the result files under paths.
+
+    Args:
+        paths: Result files, or folders with such files at any depth. "NAME=PATH" gives a run a name.
+
+    Returns:
+        The name that was given, or "", and the file, each file once, older ones first within a folder.
+
+    Raises:
+        EicapError: A path does not exist, or there is no result file in it.
+    """
+    found: dict[Path, str] = {}
+    for given in paths:
+        text = str(given)
+        name, _, rest = text.partition("=") if not Path(text).exists() else ("", "", text)
+        path = Path(rest or text)
+        files = (
+            sorted(path.rglob("results_*.json"), key=lambda file: (file.name, str(file))) if path.is_dir() else [path]
+        )
+        if not path.exists():
+            raise EicapError(f"{path}: no such file or folder, expected what lm_eval --output_path wrote")
+        if not files:
+            raise EicapError(f"{path}: found no results_*.json, expected what lm_eval --output_path wrote")
+        for file in files:
+            found.setdefault(file.resolve(), name if rest else "")
+    return [(name, path) for path, name in found.items()]
+
+
+def load(paths: Sequence[str | Path], *, documents: bool = False) -> list[Run]:
+    """Read runs.
+
+    Args:
+        paths: As for `find`.
+        documents: Whether to keep the documents: dialogues, questions and options.
+
+    Returns:
+        The runs. Runs of the same name are told apart by the time at which they began.
+
+    Raises:
+        EicapError: A file is unreadable or not a result of these tasks, or samples are missing.
+    """
+    runs = [_read(path, name, documents) for name, path in find(paths)]
+    names = [run.name for run in runs]
+    return [
+        run
+        if names.count(run.name) == 1
+        else Run(f"{run.name} ({_time_of(run.source)})", run.source, run.date, run.tasks, run.probes, run.documents)
+        for run in runs
+    ]
+
+
+def one(path: str | Path, *, documents: bool = False) -> Run:
+    """Read the one run under a path; of several, the one that began last is not chosen silently.
+
+    Raises:
+        EicapError: There are several, or none.
+    """
+    found = find([path])
+    if len(found) > 1:
+        listed = ", ".join(str(file) for _, file in found[:5])
+        raise EicapError(
+            f"{path}: found {len(found)} runs ({listed}{', …' if len(found) > 5 else ''}), expected one of them"
+        )
+    return load([path], documents=documents)[0]
+
+
+def _read(path: Path, name: str, documents: bool) -> Run:
+    raw = _json(path)
+    configs = raw.get("configs")
+    if not isinstance(configs, dict) or not isinstance(raw.get("results"), dict):
+        raise EicapError(f"{path}: found no results of lm-eval, expected a file that lm_eval --output_path wrote")
+    tasks = {task: _task(path, task, config, raw) for task, config in configs.items() if _is_ours(config)}
+    if not tasks:
+        raise EicapError(f"{path}: found no task of this package, expected results of eicap tasks")
+    rows: dict[str, list[Any]] = defaultdict(list)
+    kept: dict[tuple[str, str], dict[str, Any]] = {}
+    for task in tasks.values():
+        samples = path.with_name(f"samples_{task.name}_{_time_of(path)}.jsonl")
+        if not samples.is_file():
+            raise EicapError(f"{samples}: found nothing, expected the samples of the run: lm_eval with --log_samples")
+        count = 0
+        for line, sample in _lines(samples, documents):
+            _row(rows, task, sample, f"{samples}:{line}")
+            count += 1
+            if documents:
+                kept[sample["doc"]["id"], task.lang] = sample["doc"]
+        if count != task.asked:
+            raise EicapError(f"{samples}: found {count} samples, expected {task.asked}, as {path.name} says")
+    probes = pd.DataFrame(rows)
+    repeated = probes[probes.duplicated(["task", "probe"])]
+    if len(repeated):
+        raise EicapError(f"{path}: found the probe {repeated['probe'].iloc[0]!r} twice in a task, expected once")
+    date = raw.get("date")
+    began = float(date) if isinstance(date, int | float) and math.isfinite(date) else 0.0
+    return Run(safe(name) or _model(raw), path, began, tasks, probes, kept)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EicapError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise EicapError(f"{path}: found no JSON ({error}), expected a result file of lm-eval") from error
+    if not isinstance(raw, dict):
+        raise EicapError(f"{path}: found {type(raw).__name__}, expected a JSON object")
+    return raw
+
+
+def _lines(path: Path, documents: bool) -> Iterable[tuple[int, dict[str, Any]]]:
+    """Read samples, without the prompts: they are four fifths of the file, and nothing here needs them."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            begin, end = line.find(b', "arguments": {'), line.rfind(b'}}, "resps": [')
+            try:
+                sample = json.loads(line[:begin] + line[end + 2 :] if 0 <= begin < end else line)
+            except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+                raise EicapError(f"{path}:{number}: found no JSON ({safe(error)}), expected a sample") from error
+            if not isinstance(sample, dict) or not isinstance(sample.get("doc"), dict):
+                raise EicapError(f"{path}:{number}: found no document, expected a sample of lm-eval")
+            yield number, sample
+
+
+def _is_ours(config: object) -> bool:
+    metadata = config.get("metadata") if isinstance(config, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get(KEY), str)
+
+
+def _task(path: Path, name: str, config: dict[str, Any], raw: dict[str, Any]) -> TaskRun:
+    parts = dict(part.partition(":")[::2] for part in config["metadata"][KEY].split("|"))
+    layer, lang = (str((config.get("dataset_kwargs") or {}).get(key)) for key in ("layer", "lang"))
+    counts = (raw.get("n-samples") or {}).get(name) or {}
+    asked, total = counts.get("effective"), counts.get("original")
+    known = layer in LAYERS and lang in LANGUAGES and parts.get("format") in ENDINGS.values()
+    if not known or not isinstance(asked, int) or not isinstance(total, int) or "/" in name or "\\" in name:
+        raise EicapError(f"{path}: found the task {safe(name)!r} without layer, language, format or counts of samples")
+    return TaskRun(name, layer, lang, parts["format"], {k: safe(v) for k, v in parts.items()}, asked, total)
+
+
+def _model(raw: dict[str, Any]) -> str:
+    arguments = (raw.get("config") or {}).get("model_args")
+    peft = arguments.get("peft") if isinstance(arguments, dict) else None
+    gguf = arguments.get("gguf_file") if isinstance(arguments, dict) else None
+    name = safe(raw.get("model_name") or (raw.get("config") or {}).get("model") or "unknown")
+    name = Path(str(gguf)).stem if gguf else name
+    name = name if not name.startswith(("/", ".")) else Path(name).name or name
+    return safe(f"{name} + {Path(str(peft)).name}" if peft else name)
+
+
+def _time_of(path: Path) -> str:
+    return path.stem.removeprefix("results_")
+
+
+def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], place: str) -> None:
+    """Append what one sample says to the columns."""
+    doc = sample["doc"]
+    try:
+        gold, labels = int(doc["gold"]), len(doc["options"])
+        if labels != OPTIONS or not 0 <= gold < OPTIONS:
+            raise ValueError(f"{labels} options, the right one at {gold}")
+        values: dict[str, Any] = {"task": task.name, "format": task.format, "layer": task.layer, "lang": task.lang}
+        values |= {"probe": str(doc["id"]), "dialogue": str(doc["dialogue_id"])}
+        values |= {name: str(doc.get(name, "unknown")) for name in TEXTS}
+        reach = doc.get("reach", -1)
+        values |= {"reach": reach if isinstance(reach, int) else -1, "gold": gold, "acc": _unit(sample["acc"])}
+        values |= _choices(task.format, sample)
+        for name in ("acc_circular", "consistency", "acc_bytes", "acc_mutual_info", "brier_score"):
+            found = sample.get(name)
+            values[name] = float(found) if isinstance(found, int | float) else math.nan
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
+        raise EicapError(f"{place}: found a sample that cannot be used ({safe(repr(error))})") from error
+    for name, value in values.items():
+        rows[name].append(value)
+
+
+def _unit(value: Any) -> float:
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"acc {number}")
+    return number
+
+
+def _choices(form: str, sample: dict[str, Any]) -> dict[str, float]:
+    """Return which options, and which places, the answers chose, and the probabilities of the options."""
+    options, places, probabilities = np.zeros(OPTIONS), np.zeros(OPTIONS), np.full(OPTIONS, math.nan)
+    answers = sample["filtered_resps"]
+    parsed = 1.0
+    if form == "gen":
+        chosen = None if answers[0] in (None, "None") else int(answers[0])
+        parsed = 0.0 if chosen is None else 1.0
+        if chosen is not None:
+            options[chosen] = places[chosen] = 1.0
+    elif form == "circular":
+        for turn in range(OPTIONS):
+            place = metrics.choice(_likelihoods(answers[OPTIONS * turn : OPTIONS * (turn + 1)]))
+            places[place] += 1 / OPTIONS
+            options[(place + turn) % OPTIONS] += 1 / OPTIONS
+    else:
+        likelihoods = _likelihoods(answers[:OPTIONS])
+        chosen = metrics.choice(likelihoods)
+        options[chosen] = places[chosen] = 1.0
+        if form != "cf":
+            probabilities = np.array(metrics.probabilities(likelihoods))
+    return {
+        "parsed": parsed,
+        **{f"option_{i}": float(options[i]) for i in range(OPTIONS)},
+        **{f"place_{i}": float(places[i]) for i in range(OPTIONS)},
+        **{f"p_{i}": float(probabilities[i]) for i in range(OPTIONS)},
+    }
+
+
+def _likelihoods(answers: Sequence[Sequence[Any]]) -> list[float]:
+    found = [float(pair[0]) for pair in answers]
+    if len(found) != OPTIONS:
+        raise ValueError(f"{len(found)} log-likelihoods")
+    return found
