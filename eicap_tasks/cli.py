@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eicap_tasks import __version__, context, items, options, pages, prompts
+from eicap_tasks import __version__, context, items, options, pages, prompts, results_cli
 from eicap_tasks.errors import EXIT_CODE, EicapError, explain, nearest
 from eicap_tasks.examples import check_count, examples
 from eicap_tasks.views import Format, view
@@ -217,6 +217,9 @@ def export_dataset(
     files = export.export(out, {"test": items.load(data)} if data else export.shipped())
     typer.echo("\n".join(str(file) for file in files))
     typer.echo(f"to upload it: hf upload YOUR_NAME/eicap {out} --repo-type dataset")
+
+
+results_cli.register(app)
 
 
 @app.command()

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from eicap_tasks import statistics, tables
+from eicap_tasks import plots, statistics, tables
 from eicap_tasks.errors import EicapError, nearest
 from eicap_tasks.results import OF_THE_MODEL, Run
 from eicap_tasks.vocabulary import EMOTION_LAYERS, LANGUAGES, LAYERS
 
-Family = Literal["layers", "emotion-layers", "languages"]
-FAMILIES: Final[dict[Family, str]] = {
+FAMILIES: Final = {
     "layers": "the four layers, both languages together",
     "emotion-layers": "the five emotion layers, all tasks together",
     "languages": "the four layers in each language",
@@ -111,7 +110,7 @@ def compare(
     base: Run,
     others: Sequence[Run],
     *,
-    families: Sequence[Family] = ("layers", "emotion-layers"),
+    families: Sequence[str] = ("layers", "emotion-layers"),
     format: str | None = None,
     metric: str = "acc",
     force: bool = False,
@@ -134,7 +133,8 @@ def compare(
         The comparison; the same input gives the same numbers.
 
     Raises:
-        EicapError: The runs share no format, or differ in items, prompts, tasks or probes, and `force` is not set.
+        EicapError: A family is unknown, the runs share no format, or they differ in items, prompts, tasks or probes
+            and `force` is not set.
     """
     if not others:
         raise EicapError("found one run, expected a base and one or more to compare with it")
@@ -143,6 +143,9 @@ def compare(
     if chosen not in shared:
         listed = "; ".join(f"{run.name}: {', '.join(run.formats)}" for run in (base, *others))
         raise EicapError(f"found no {format or 'common'} format in all runs ({listed}), expected one that all have")
+    for family in families:
+        if family not in FAMILIES:
+            raise EicapError(f"--family: found {family!r}, allowed: {', '.join(FAMILIES)}{nearest(family, FAMILIES)}")
     first, notes, rows = base.of(chosen), [], []
     for other in (run.of(chosen) for run in others):
         found = list(_mismatches(first, other))
@@ -181,7 +184,7 @@ def _remarks(base: Run, other: Run) -> Iterator[str]:
 
 
 def _differences(
-    base: Run, other: Run, families: Sequence[Family], metric: str, resamples: int, seed: int
+    base: Run, other: Run, families: Sequence[str], metric: str, resamples: int, seed: int
 ) -> Iterator[Difference]:
     pairs = base.probes.merge(other.probes[["task", "probe", metric]], on=["task", "probe"], suffixes=("", "_other"))
     if pairs.empty:
@@ -211,14 +214,14 @@ def _metrics(pairs: pd.DataFrame) -> list[str]:
     return [name for name in METRICS if not pairs[name].isna().any()]
 
 
-def _groups(pairs: pd.DataFrame, families: Sequence[Family]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+def _groups(pairs: pd.DataFrame, families: Sequence[str]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """Yield family, group and the rows in it; a group without a probe is left out."""
     found: list[tuple[str, str, Any]] = []
     for family in families:
         if family == "layers":
             found += [(family, layer, pairs["layer"] == layer) for layer in LAYERS]
         elif family == "emotion-layers":
-            found += [(family, f"emotion: {name}", pairs["emotion_layer"] == name) for name in EMOTION_LAYERS]
+            found += [(family, f"{name} emotions", pairs["emotion_layer"] == name) for name in EMOTION_LAYERS]
         else:
             found += [
                 (family, f"{layer}, {entry['name']}", (pairs["layer"] == layer) & (pairs["lang"] == lang))
@@ -270,3 +273,101 @@ def regressions(comparison: Comparison, limits: Sequence[str]) -> list[str]:
             if row.group == group and fell:
                 found.append(f"{row.other}: {row.group} fell by {-100 * row.difference:.1f} points")
     return found
+
+
+@dataclass(frozen=True)
+class FamilyTable:
+    """The rows of one family, as text.
+
+    Attributes:
+        title: What the family is, and how many tests Holm's correction covers.
+        rows: Column -> text.
+    """
+
+    title: str
+    rows: list[dict[str, str]]
+
+
+def tables_of(comparison: Comparison) -> list[FamilyTable]:
+    """Lay out a comparison as one table for each family."""
+    several = len({row.other for row in comparison.rows}) > 1
+    found = []
+    for family in (*comparison.families, "overall"):
+        own = [row for row in comparison.rows if row.family == family]
+        if not own:
+            continue
+        title = FAMILIES.get(family, "everything")
+        found.append(
+            FamilyTable(
+                f"{title} (Holm over {own[0].tests} test{'s' * (own[0].tests > 1)})",
+                [
+                    {
+                        **({"run": row.other} if several else {}),
+                        "group": row.group,
+                        "base": tables.percent(row.base),
+                        "other": tables.percent(row.score),
+                        "diff.": tables.points(row.difference),
+                        "95 %": tables.interval(row.interval, signed=True),
+                        "p": tables.p_value(row.p),
+                        "McNemar": tables.p_value(row.mcnemar_p),
+                        "Holm": tables.p_value(row.holm_p),
+                        "MDE": tables.percent(row.detectable),
+                    }
+                    for row in own
+                ],
+            )
+        )
+    return found
+
+
+NOTE: Final = (
+    "Scores and differences in percent and points. 95 %: cluster bootstrap over dialogues. p: sign-flip test over "
+    "dialogues; Holm: the same, corrected within the family. McNemar: exact, takes probes for independent. MDE: least "
+    "true difference found with 80 % power at the corrected level. The items are this project's own, not the paper's."
+)
+
+
+def as_markdown(comparison: Comparison) -> str:
+    """Return a comparison as Markdown."""
+    parts = [f"# Compared with {tables.plain(comparison.base)}\n", f"{NOTE}\n"]
+    parts += [f"> {tables.plain(note)}\n" for note in comparison.notes]
+    parts += [f"## {table.title}\n\n{tables.markdown(table.rows)}" for table in tables_of(comparison)]
+    several = len({row.other for row in comparison.rows}) > 1
+    lines = [f"{row.other}: {row.sentence}" if several else row.sentence for row in comparison.rows]
+    return "\n".join([*parts, "".join(f"- {tables.plain(line)}\n" for line in lines)])
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Return a comparison as CSV, one row per group, shares from 0 to 1."""
+    rows = []
+    for row in comparison.rows:
+        values = row.as_json()
+        low, high = values.pop("interval")
+        rows.append({"base_run": comparison.base, **values, "low": low, "high": high})
+    return tables.as_csv(rows)
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON takes it."""
+    return {**asdict(comparison), "rows": [row.as_json() for row in comparison.rows]}
+
+
+def forest(comparison: Comparison) -> tuple[str, bytes]:
+    """Draw the differences with their intervals.
+
+    Returns:
+        The same plot as SVG and as PNG.
+    """
+    several = len({row.other for row in comparison.rows}) > 1
+    points = [
+        plots.Point(
+            f"{row.other}: {row.group}" if several else row.group,
+            row.difference,
+            row.interval,
+            None,
+            not (row.significant and row.difference < 0),
+        )
+        for row in comparison.rows
+    ]
+    drawn = plots.dots(points, axis=f"difference from {comparison.base}, with 95 % interval", reference=0.0)
+    return plots.svg(drawn), plots.png(drawn)

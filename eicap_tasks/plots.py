@@ -94,3 +94,19 @@ def png(canvas: Any, dpi: int = 160) -> bytes:
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def reliability(bins: Sequence[tuple[float, float, int]]) -> Any:
+    """Draw a reliability diagram: accuracy against confidence, the area of a dot as its number of probes.
+
+    Args:
+        bins: Mean confidence, accuracy and number of probes of each range.
+    """
+    canvas, axes = figure(4.5, 4.2)
+    most = max(count for _, _, count in bins)
+    axes.plot((0, 1), (0, 1), color=QUIET, linewidth=1, linestyle="--", zorder=0)
+    axes.plot([c for c, _, _ in bins], [a for _, a, _ in bins], color=GOOD, linewidth=1)
+    axes.scatter([c for c, _, _ in bins], [a for _, a, _ in bins], s=[160 * n / most + 8 for *_, n in bins], color=GOOD)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence in the chosen option", ylabel="accuracy")
+    axes.spines["left"].set_visible(True)
+    return canvas

@@ -71,8 +71,8 @@ class Run:
         tasks: The tasks of this package by name; others are passed over.
         probes: One row per task and probe: `task`, `format`, `layer`, `lang`, `probe`, `dialogue`, the columns `TEXTS`,
             `reach` (turns from the earliest evidence to the probed one), `gold`, `acc` (0 to 1), `parsed` (share of
-            answers that could be read), `option_0` to `option_3` (share of the answers that chose the option),
-            `place_0` to `place_3` (share that chose the place), `p_0` to `p_3` (probabilities of the options, NaN where
+            answers that could be read), for i from 0 to 3 `trap_i` (why an option tempts), `option_i` and `place_i`
+            (share of the answers that chose the option, and the place), `p_i` (probability of the option, NaN where
             the format has none), and other metrics of one number by their names.
         documents: Probe id and language -> the document, for `load(..., documents=True)`.
     """
@@ -273,6 +273,7 @@ def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], plac
         values |= {name: str(doc.get(name, "unknown")) for name in TEXTS}
         reach = doc.get("reach", -1)
         values |= {"reach": reach if isinstance(reach, int) else -1, "gold": gold, "acc": _unit(sample["acc"])}
+        values |= {f"trap_{i}": str(trap) for i, trap in enumerate(doc.get("traps", [""] * OPTIONS)[:OPTIONS])}
         values |= _choices(task.format, sample)
         for name in ("acc_circular", "consistency", "acc_bytes", "acc_mutual_info", "brier_score"):
             found = sample.get(name)

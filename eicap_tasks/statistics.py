@@ -99,7 +99,11 @@ _CHUNK: Final = 500
 
 
 def bootstrap_means(
-    values: NDArray[np.float64], clusters: NDArray[np.intp], resamples: int = RESAMPLES, seed: int = 0
+    values: NDArray[np.float64],
+    clusters: NDArray[np.intp],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    number: int | None = None,
 ) -> NDArray[np.float64]:
     """Resample whole clusters with replacement and return the means of every column.
 
@@ -111,11 +115,12 @@ def bootstrap_means(
         clusters: Number of the cluster of each row, 0 to G - 1, shape (n,).
         resamples: Number of resamples.
         seed: Seed of the draws.
+        number: G, where some clusters may have no value here; the same number and seed draw the same clusters.
 
     Returns:
         Means, shape (resamples, columns); NaN where a resample has no value of a column.
     """
-    number = int(clusters.max()) + 1
+    number = number or int(clusters.max()) + 1
     present = ~np.isnan(values)
     sums, counts = (np.zeros((number, values.shape[1]), dtype=np.float32) for _ in range(2))
     np.add.at(sums, clusters, np.where(present, values, 0.0))

@@ -32,11 +32,12 @@ def terminal(rows: Sequence[Row], title: str = "") -> Table:
 def markdown(rows: Sequence[Row]) -> str:
     """Return rows of text as a Markdown table; marks that Markdown or HTML would obey are written as text."""
     head = list(rows[0])
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([_plain(value) for value in row.values()] for row in rows)]
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *([plain(value) for value in row.values()] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a text with the marks that Markdown or HTML would obey written as text."""
     for mark, written in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "\\`"),
                           ("[", "\\["), ("]", "\\]"), ("*", "\\*"), ("_", "\\_"), ("\n", " ")):  # fmt: skip
         text = text.replace(mark, written)

@@ -1,0 +1,345 @@
+"""A leaderboard: one row per model, with ranks that say which models cannot be told apart.
+
+Everything that a new run is compared with is kept in `leaderboard.json`, so that merging one in needs no old runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eicap_tasks import pages, statistics, tables
+from eicap_tasks.errors import EicapError
+from eicap_tasks.results import Run, TaskRun, safe
+from eicap_tasks.vocabulary import LANGUAGES, LAYERS
+
+RESAMPLES: Final = 2000
+SETTINGS: Final = ("version", "items", "docs", "show", "labels", "shots")
+"""Parts of a signature that all models of a leaderboard share. Prompts differ with the chat templates of models."""
+FILE: Final = "leaderboard.json"
+SCHEMA: Final = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of a leaderboard.
+
+    Attributes:
+        name: Its name.
+        date: When its run began, in seconds since 1970.
+        settings: Task -> the parts `SETTINGS` of its signature.
+        scores: Task -> probe id -> score, 0 to 1.
+        dialogues: Probe id -> dialogue id.
+        circular: Share of probes right in all four rotations, where the run has such tasks.
+    """
+
+    name: str
+    date: float
+    settings: Mapping[str, Mapping[str, str]]
+    scores: Mapping[str, Mapping[str, float]]
+    dialogues: Mapping[str, str]
+    circular: float | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One row of a leaderboard.
+
+    Attributes:
+        name: The model.
+        overall: Mean of the tasks' accuracies, layers and languages weighing the same.
+        interval: Its 95 % interval, by cluster bootstrap over dialogues.
+        rank: Best and worst rank that the data allow; None for a model that lacks tasks.
+        tasks: Task -> accuracy.
+        circular: Circular accuracy; None where there is none.
+    """
+
+    name: str
+    overall: float
+    interval: tuple[float, float]
+    rank: tuple[int, int] | None
+    tasks: Mapping[str, float]
+    circular: float | None
+
+    def mean(self, part: str) -> float | None:
+        """Return the mean accuracy of a layer or a language; None where a task of it is missing."""
+        layer, lang = (part, None) if part in LAYERS else (None, part)
+        wanted = [f"eicap_{a}_{b}" for a in LAYERS for b in LANGUAGES if layer in (a, None) and lang in (b, None)]
+        found = [self.tasks[task] for task in wanted if task in self.tasks]
+        return sum(found) / len(found) if len(found) == len(wanted) else None
+
+    @property
+    def place(self) -> str:
+        """The rank as text: "1", "2–4", or "–"."""
+        if self.rank is None:
+            return "–"
+        best, worst = self.rank
+        return str(best) if best == worst else f"{best}–{worst}"
+
+
+def entry(run: Run, format: str = "letters") -> Entry:
+    """Make the entry of a run.
+
+    Args:
+        run: The run.
+        format: The format that ranks; circular accuracy comes from the tasks of that format beside it.
+
+    Raises:
+        EicapError: The run has no task of the format, or asked only some probes.
+    """
+    own = run.of(format)
+    if not own.tasks:
+        raise EicapError(f"{run.source}: found the formats {', '.join(run.formats)}, expected {format} among them")
+    if own.partial:
+        raise EicapError(f"{run.source}: found a partial run ({own.partial[0]}), expected all probes (no --limit)")
+    circular = run.of("circular")
+    rotated = circular.probes["acc_circular"].to_list() if circular.tasks and not circular.partial else []
+    ending = {"letters": ""}.get(format, f"_{format}")
+    return Entry(
+        name=run.name,
+        date=run.date,
+        settings={_plain(name, ending): _settings(task) for name, task in own.tasks.items()},
+        scores={
+            _plain(str(name), ending): dict(zip(rows["probe"], map(float, rows["acc"]), strict=True))
+            for name, rows in own.probes.groupby("task")
+        },
+        dialogues=dict(zip(own.probes["probe"], own.probes["dialogue"], strict=True)),
+        circular=float(np.mean(rotated)) if len(rotated) else None,
+    )
+
+
+def _plain(task: str, ending: str) -> str:
+    return task.removesuffix(ending) if ending else task
+
+
+def _settings(task: TaskRun) -> dict[str, str]:
+    return {part: task.signature.get(part, "unknown") for part in SETTINGS}
+
+
+def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
+    """Add entries to others; of two with the same name, the later run stays.
+
+    Returns:
+        The entries, sorted by name.
+
+    Raises:
+        EicapError: Two entries were asked other items, or the same ones otherwise.
+    """
+    by_name: dict[str, Entry] = {}
+    for one in sorted([*old, *new], key=lambda e: (e.date, json.dumps(e.scores, sort_keys=True))):
+        by_name[one.name] = one
+    settings: dict[str, tuple[str, Mapping[str, str], set[str]]] = {}
+    for one in sorted(by_name.values(), key=lambda e: e.name):
+        for task, parts in one.settings.items():
+            name, first, probes = settings.setdefault(task, (one.name, parts, set(one.scores[task])))
+            for part in SETTINGS:
+                if parts.get(part) != first.get(part):
+                    raise EicapError(
+                        f"{one.name}: {task}: {part}: found {parts.get(part)}, expected {first.get(part)} of {name}; "
+                        "models of one leaderboard are asked the same"
+                    )
+            if set(one.scores[task]) != probes:
+                raise EicapError(f"{one.name}: {task}: found other probes than those of {name}, expected the same")
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 0) -> list[Standing]:
+    """Rank models.
+
+    Every pair of models with all tasks is compared: two differ where their studentized paired difference is beyond
+    what the largest of all pairs reaches by chance in 95 % of bootstrap resamples. A model's best rank is one more
+    than the number of models that are better, its worst rank counts those that are worse: simultaneous 95 % confidence
+    sets for all ranks (Mogstad, Romano, Shaikh & Wilhelm 2024, Inference for Ranks; Romano & Wolf 2005).
+
+    Args:
+        entries: The models; those that lack tasks which others have are listed last, without a rank.
+        resamples: Resamples of the cluster bootstrap over dialogues.
+        seed: Seed of the draws.
+
+    Returns:
+        The rows, best first; the same entries give the same rows in any order.
+    """
+    if not entries:
+        raise EicapError("found no run, expected one or more")
+    entries = sorted(entries, key=lambda e: e.name)
+    tasks = sorted({task for one in entries for task in one.scores})
+    columns = [(i, task) for i, one in enumerate(entries) for task in tasks if task in one.scores]
+    probes = sorted({(task, probe) for one in entries for task in one.scores for probe in one.scores[task]})
+    where = {key: row for row, key in enumerate(probes)}
+    dialogues = {probe: name for one in entries for probe, name in one.dialogues.items()}
+    clusters = statistics.codes([dialogues[probe] for _, probe in probes])
+    number = int(clusters.max()) + 1
+    means = np.full((resamples, len(entries), len(tasks)), np.nan, dtype=np.float32)
+    observed = np.full((len(entries), len(tasks)), np.nan)
+    for k, task in enumerate(tasks):
+        own = [i for i, name in columns if name == task]
+        rows = [where[key] for key in probes if key[0] == task]
+        values = np.array([[entries[i].scores[task][probes[row][1]] for i in own] for row in rows])
+        observed[own, k] = values.mean(axis=0)
+        means[:, own, k] = statistics.bootstrap_means(values, clusters[rows], resamples, seed, number)
+    complete = [i for i in range(len(entries)) if not np.isnan(observed[i]).any()]
+    ranks = _ranks(observed[complete].mean(axis=1), means[:, complete].mean(axis=2))
+    made = []
+    for i, one in enumerate(entries):
+        present = ~np.isnan(observed[i])
+        made.append(
+            Standing(
+                one.name,
+                float(observed[i][present].mean()),
+                statistics.percentile_interval(means[:, i, present].mean(axis=1).astype(float)),
+                ranks[complete.index(i)] if i in complete else None,
+                {task: float(observed[i, k]) for k, task in enumerate(tasks) if present[k]},
+                one.circular,
+            )
+        )
+    return sorted(made, key=lambda s: (s.rank is None, -s.overall, s.name))
+
+
+def _ranks(overall: NDArray[np.float64], resampled: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """Return best and worst rank of every model: scores of shape (models,), resampled ones (resamples, models)."""
+    count = len(overall)
+    errors = np.zeros((count, count))
+    largest = np.zeros(len(resampled))
+    for i in range(count - 1):
+        drawn = resampled[:, i + 1 :] - resampled[:, [i]]
+        true = overall[i + 1 :] - overall[i]
+        errors[i, i + 1 :] = errors[i + 1 :, i] = spread = drawn.std(axis=0)
+        varying = spread > 1e-9
+        if varying.any():
+            studentized = np.abs(drawn[:, varying] - true[varying]) / spread[varying]
+            largest = np.maximum(largest, studentized.max(axis=1))
+    critical = float(np.quantile(largest, statistics.LEVEL)) if count > 1 else 0.0
+    gaps = overall[:, None] - overall[None, :]
+    better = gaps > critical * errors + 1e-12
+    return [(1 + int(better[:, i].sum()), count - int(better[i].sum())) for i in range(count)]
+
+
+def load(path: Path) -> list[Entry]:
+    """Read the entries of an existing leaderboard.
+
+    Raises:
+        EicapError: The file is not one that `save` wrote.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["schema"] != SCHEMA:
+            raise EicapError(f"{path}: found the schema {raw['schema']!r}, expected {SCHEMA}")
+        entries = []
+        for one in raw["entries"]:
+            scores = {
+                str(task): dict(zip(raw["probes"][task], map(_unit, values), strict=True))
+                for task, values in one["scores"].items()
+            }
+            circular = None if one["circular"] is None else _unit(one["circular"])
+            settings = {
+                str(task): {str(k): safe(v) for k, v in parts.items()} for task, parts in one["settings"].items()
+            }
+            entries.append(Entry(safe(one["name"]), float(one["date"]), settings, scores, raw["dialogues"], circular))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise EicapError(f"{path}: cannot be read ({safe(error)}), expected a file of eicap leaderboard") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, EicapError):
+            raise
+        raise EicapError(f"{path}: found {safe(repr(error))}, expected a file that eicap leaderboard wrote") from error
+    return entries
+
+
+def _unit(value: Any) -> float:
+    number = float(value)
+    if not 0.0 <= number <= 1.0:
+        raise ValueError(f"score {number}")
+    return number
+
+
+def save(entries: Sequence[Entry]) -> str:
+    """Return entries as JSON text for `load`."""
+    probes: dict[str, list[str]] = {}
+    for one in entries:
+        for task, scores in one.scores.items():
+            probes.setdefault(task, sorted(scores))
+    dialogues = {probe: name for one in entries for probe, name in one.dialogues.items()}
+    raw = {
+        "schema": SCHEMA,
+        "probes": dict(sorted(probes.items())),
+        "dialogues": dict(sorted(dialogues.items())),
+        "entries": [
+            {
+                "name": one.name,
+                "date": one.date,
+                "circular": one.circular,
+                "settings": {task: dict(one.settings[task]) for task in sorted(one.settings)},
+                "scores": {task: [one.scores[task][probe] for probe in probes[task]] for task in sorted(one.scores)},
+            }
+            for one in sorted(entries, key=lambda e: e.name)
+        ],
+    }
+    return json.dumps(raw, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def rows(found: Sequence[Standing]) -> list[dict[str, str]]:
+    """Return the leaderboard as rows of text, shares in percent."""
+    return [
+        {
+            "rank": one.place,
+            "model": one.name,
+            "overall": tables.percent(one.overall),
+            "95 %": tables.interval(one.interval),
+            **{part: tables.percent(one.mean(part)) for part in (*LAYERS, *LANGUAGES)},
+            "circular": tables.percent(one.circular),
+        }
+        for one in found
+    ]
+
+
+NOTE: Final = (
+    "Mean accuracy over layers and languages in percent; guessing gives 25.0. A rank is the best and worst that the "
+    "data allow: simultaneous 95 % confidence sets, from a cluster bootstrap over dialogues. The items are this project's "
+    "own, not the paper's."
+)
+
+
+def as_markdown(found: Sequence[Standing]) -> str:
+    """Return the leaderboard as Markdown."""
+    return f"# EICAP leaderboard\n\n{NOTE}\n\n{tables.markdown(rows(found))}"
+
+
+def as_csv(found: Sequence[Standing]) -> str:
+    """Return the leaderboard as CSV, shares from 0 to 1."""
+    return tables.as_csv(
+        [
+            {
+                "model": one.name,
+                "best_rank": one.rank[0] if one.rank else "",
+                "worst_rank": one.rank[1] if one.rank else "",
+                "overall": one.overall,
+                "low": one.interval[0],
+                "high": one.interval[1],
+                **{part: one.mean(part) for part in (*LAYERS, *LANGUAGES)},
+                "circular": one.circular,
+            }
+            for one in found
+        ]
+    )
+
+
+def as_page(found: Sequence[Standing]) -> str:
+    """Return the leaderboard as a page."""
+    scores = [one.mean(part) for one in found for part in (*LAYERS, *LANGUAGES)]
+    known = [score for score in scores if score is not None]
+    return pages.render(
+        "leaderboard",
+        note=NOTE,
+        standings=found,
+        layers=LAYERS,
+        languages=LANGUAGES,
+        low=min(known, default=0.0),
+        high=max(known, default=1.0),
+        percent=tables.percent,
+        interval=tables.interval,
+    )

@@ -1,0 +1,125 @@
+"""Files for the Hugging Face hub: a model's scores as `.eval_results/*.yaml`, and as the older model-index block."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Any, Final
+
+import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
+
+from eicap_tasks.errors import EicapError
+from eicap_tasks.results import Run, TaskRun
+from eicap_tasks.statistics import cluster_mean
+
+MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def check_id(option: str, found: str) -> str:
+    """Return an id of the hub, or refuse it.
+
+    Raises:
+        EicapError: It is not of the form ORG/NAME.
+    """
+    if not MODEL_ID.fullmatch(found) or ".." in found or "--" in found or len(found) > 96:
+        raise EicapError(f"{option}: found {found!r}, expected an id of the hub such as Qwen/Qwen2.5-7B")
+    return found
+
+
+def files(run: Run, model_id: str, dataset_id: str, *, model_index: bool = False) -> dict[str, str]:
+    """Write the scores of a run as the hub wants them.
+
+    Runs with another format or other settings go into files of their own, so that they are never taken for the same.
+
+    Args:
+        run: A complete run.
+        model_id: Id of the model on the hub.
+        dataset_id: Id of the items' dataset on the hub, as `eicap export-dataset` makes it.
+        model_index: Whether to write the older block too.
+
+    Returns:
+        Name of the file, relative to the root of the model's repository -> its text.
+
+    Raises:
+        EicapError: An id is no id, the run is partial, or the model did not see the dialogues.
+    """
+    check_id("--model-id", model_id)
+    check_id("--dataset-id", dataset_id)
+    if run.partial:
+        raise EicapError(f"{run.source}: found a partial run ({run.partial[0]}), expected all probes (no --limit)")
+    blind = [task.name for task in run.tasks.values() if task.signature.get("show", "dialogue") != "dialogue"]
+    if blind:
+        raise EicapError(
+            f"{run.source}: found {blind[0]} asked without the dialogue, expected scores of the whole items"
+        )
+    when = datetime.datetime.fromtimestamp(run.date, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    groups: dict[str, list[TaskRun]] = {}
+    for task in sorted(run.tasks.values(), key=lambda t: t.name):
+        groups.setdefault(_settings_name(task), []).append(task)
+    written: dict[str, str] = {}
+    for name, tasks in groups.items():
+        entries = [
+            EvalResultEntry(
+                dataset_id=dataset_id,
+                task_id=f"{task.layer}_{task.lang}",
+                value=round(100 * _accuracy(run, task), 2),
+                date=when,
+                notes=_notes(run, task),
+            )
+            for task in tasks
+        ]
+        data = eval_result_entries_to_yaml(entries)
+        if parse_eval_result_entries(data) != entries:
+            raise EicapError(f"{run.source}: huggingface_hub does not read back what it wrote for {name}")
+        written[f".eval_results/{name}.yaml"] = yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=1000)
+    if model_index:
+        written["model-index.yaml"] = _model_index(run, model_id, dataset_id)
+    return written
+
+
+def _settings_name(task: TaskRun) -> str:
+    """Name the file of a format and its settings: "eicap", "eicap_circular", "eicap_5-shot_transcript"."""
+    parts = [] if task.format == "letters" else [task.format]
+    parts += [f"{task.signature['shots']}-shot"] if task.signature.get("shots", "0") != "0" else []
+    for part, usual in (("context", ("turns", "text")), ("labels", ("latin", "none"))):
+        value = task.signature.get(part, usual[0])
+        parts += [] if value in usual else [value]
+    parts += ["chat"] if task.signature.get("chat", "none") != "none" else []
+    return "_".join(["eicap", *(re.sub(r"[^A-Za-z0-9-]", "-", part) for part in parts)])
+
+
+def _accuracy(run: Run, task: TaskRun) -> float:
+    return float(run.probes.loc[run.probes["task"] == task.name, "acc"].mean())
+
+
+def _notes(run: Run, task: TaskRun) -> str:
+    own = run.probes[run.probes["task"] == task.name]
+    interval = cluster_mean(own["acc"].to_numpy(), own["dialogue"].to_numpy()).interval()
+    shown = f", 95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+    parts = ("format", "context", "shots", "chat", "version", "items", "lm_eval", "eicap")
+    settings = ", ".join(f"{part} {task.signature[part]}" for part in parts if part in task.signature)
+    return f"accuracy in percent{shown}; eicap-tasks on lm-eval: {settings}"
+
+
+def _model_index(run: Run, model_id: str, dataset_id: str) -> str:
+    results = [
+        EvalResult(
+            task_type="multiple-choice",
+            task_name=task.name,
+            dataset_type=dataset_id,
+            dataset_name="EICAP dialogues and probes",
+            dataset_config=f"{task.layer}_{task.lang}",
+            dataset_split="test",
+            metric_type="accuracy",
+            metric_name=f"accuracy, format {task.format}",
+            metric_value=round(_accuracy(run, task), 4),
+            metric_args={"signature": "|".join(f"{k}:{v}" for k, v in task.signature.items())},
+        )
+        for task in sorted(run.tasks.values(), key=lambda t: t.name)
+    ]
+    index: list[dict[str, Any]] = eval_results_to_model_index(model_id.partition("/")[2], results)
+    if len(model_index_to_eval_results(index)[1]) != len(results):
+        raise EicapError(f"{run.source}: huggingface_hub does not read back the model-index that it wrote")
+    return yaml.safe_dump({"model-index": index}, allow_unicode=True, sort_keys=False, width=1000)
