@@ -162,15 +162,15 @@ def _mismatches(base: Run, other: Run) -> Iterator[str]:
     """Say in what two runs differ that makes their scores incomparable."""
     for name in sorted(base.tasks.keys() ^ other.tasks.keys()):
         yield f"  {name}: found in {(base if name in base.tasks else other).name} only, expected in both"
+    probes = [{str(task): set(own) for task, own in run.probes.groupby("task")["probe"]} for run in (base, other)]
     for name in sorted(base.tasks.keys() & other.tasks.keys()):
         one, two = base.tasks[name].signature, other.tasks[name].signature
         for part in dict.fromkeys([*one, *two]):
             if part not in (*OF_THE_MODEL, *SOFTWARE) and one.get(part) != two.get(part):
                 yield f"  {name}: {part}: found {one.get(part)} and {two.get(part)}, expected the same"
-        ids = [set(run.probes.loc[run.probes["task"] == name, "probe"]) for run in (base, other)]
-        if ids[0] != ids[1]:
-            alone = ", ".join(sorted(ids[0] ^ ids[1])[:3])
-            yield f"  {name}: found {len(ids[0] ^ ids[1])} probes in one run only ({alone}), expected the same probes"
+        if alone := sorted(probes[0][name] ^ probes[1][name]):
+            listed = ", ".join(alone[:3])
+            yield f"  {name}: found {len(alone)} probes in one run only ({listed}), expected the same probes"
 
 
 def _remarks(base: Run, other: Run) -> Iterator[str]:

@@ -299,8 +299,8 @@ def rows(found: Sequence[Standing]) -> list[dict[str, str]]:
 
 NOTE: Final = (
     "Mean accuracy over layers and languages in percent; guessing gives 25.0. A rank is the best and worst that the "
-    "data allow: simultaneous 95 % confidence sets, from a cluster bootstrap over dialogues. The items are this project's "
-    "own, not the paper's."
+    "data allow: simultaneous 95 % confidence sets, from a cluster bootstrap over dialogues. The items are this "
+    "project's own, not the paper's."
 )
 
 

@@ -107,6 +107,6 @@ def reliability(bins: Sequence[tuple[float, float, int]]) -> Any:
     axes.plot((0, 1), (0, 1), color=QUIET, linewidth=1, linestyle="--", zorder=0)
     axes.plot([c for c, _, _ in bins], [a for _, a, _ in bins], color=GOOD, linewidth=1)
     axes.scatter([c for c, _, _ in bins], [a for _, a, _ in bins], s=[160 * n / most + 8 for *_, n in bins], color=GOOD)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence in the chosen option", ylabel="accuracy")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel="confidence in the chosen option", ylabel="accuracy")
     axes.spines["left"].set_visible(True)
     return canvas

@@ -10,12 +10,14 @@ import json
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeVar
 
-import numpy as np
 import pandas as pd
 
 from eicap_tasks import metrics
@@ -23,11 +25,15 @@ from eicap_tasks.errors import EicapError
 from eicap_tasks.signature import KEY
 from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
+Made = TypeVar("Made")
 OPTIONS: Final = 4
 NAME_LENGTH: Final = 200
 ENDINGS: Final = {"": "letters", "_circular": "circular", "_gen": "gen", "_cf": "cf", "_chain": "chain"}
+MANY: Final = 12
+"""So many runs are read by several processes: each takes a tenth of a second and more."""
 TEXTS: Final = ("skill", "emotion", "emotion_layer", "difficulty", "kind", "culture", "domain", "variety")
 """What a row tells of its probe, beside its id, dialogue, layer and language."""
+OTHER_METRICS: Final = ("acc_circular", "consistency", "acc_bytes", "acc_mutual_info", "brier_score")
 OF_THE_MODEL: Final = ("model", "chat")
 """Parts of a signature in which two runs that are compared may differ."""
 
@@ -149,7 +155,7 @@ def load(paths: Sequence[str | Path], *, documents: bool = False) -> list[Run]:
     Raises:
         EicapError: A file is unreadable or not a result of these tasks, or samples are missing.
     """
-    runs = [_read(path, name, documents) for name, path in find(paths)]
+    runs = [_read(path, name, "documents" if documents else "probes") for name, path in find(paths)]
     names = [run.name for run in runs]
     return [
         run
@@ -157,6 +163,30 @@ def load(paths: Sequence[str | Path], *, documents: bool = False) -> list[Run]:
         else Run(f"{run.name} ({_time_of(run.source)})", run.source, run.date, run.tasks, run.probes, run.documents)
         for run in runs
     ]
+
+
+def each(paths: Sequence[str | Path], make: Callable[[Run], Made]) -> list[Made]:
+    """Read the scores of runs and keep of each only what `make` returns; many are read by several processes.
+
+    Args:
+        paths: As for `find`.
+        make: A function of a run, which another process can import. Of the columns of its probes it finds `task`,
+            `format`, `layer`, `lang`, `probe`, `dialogue`, `gold` and the metrics.
+
+    Raises:
+        EicapError: As for `load`.
+    """
+    found = find(paths)
+    work = partial(_made, make)
+    if len(found) < MANY:
+        return [work(one) for one in found]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as workers:
+        return list(workers.map(work, found, chunksize=4))
+
+
+def _made(make: Callable[[Run], Made], found: tuple[str, Path]) -> Made:
+    name, path = found
+    return make(_read(path, name, "scores"))
 
 
 def one(path: str | Path, *, documents: bool = False) -> Run:
@@ -174,7 +204,7 @@ def one(path: str | Path, *, documents: bool = False) -> Run:
     return load([path], documents=documents)[0]
 
 
-def _read(path: Path, name: str, documents: bool) -> Run:
+def _read(path: Path, name: str, keep: Literal["scores", "probes", "documents"]) -> Run:
     raw = _json(path)
     configs = raw.get("configs")
     if not isinstance(configs, dict) or not isinstance(raw.get("results"), dict):
@@ -182,21 +212,24 @@ def _read(path: Path, name: str, documents: bool) -> Run:
     tasks = {task: _task(path, task, config, raw) for task, config in configs.items() if _is_ours(config)}
     if not tasks:
         raise EicapError(f"{path}: found no task of this package, expected results of eicap tasks")
-    rows: dict[str, list[Any]] = defaultdict(list)
+    frames = []
     kept: dict[tuple[str, str], dict[str, Any]] = {}
     for task in tasks.values():
         samples = path.with_name(f"samples_{task.name}_{_time_of(path)}.jsonl")
         if not samples.is_file():
             raise EicapError(f"{samples}: found nothing, expected the samples of the run: lm_eval with --log_samples")
+        rows: dict[str, list[Any]] = defaultdict(list)
         count = 0
-        for line, sample in _lines(samples, documents):
-            _row(rows, task, sample, f"{samples}:{line}")
+        for line, sample in _lines(samples):
+            _row(rows, task, sample, f"{samples}:{line}", scores_only=keep == "scores")
             count += 1
-            if documents:
+            if keep == "documents":
                 kept[sample["doc"]["id"], task.lang] = sample["doc"]
         if count != task.asked:
             raise EicapError(f"{samples}: found {count} samples, expected {task.asked}, as {path.name} says")
-    probes = pd.DataFrame(rows)
+        one = {"task": task.name, "format": task.format, "layer": task.layer, "lang": task.lang}
+        frames.append(pd.DataFrame({**dict.fromkeys(one, ""), **rows}).assign(**one))
+    probes = pd.concat(frames, ignore_index=True)
     repeated = probes[probes.duplicated(["task", "probe"])]
     if len(repeated):
         raise EicapError(f"{path}: found the probe {repeated['probe'].iloc[0]!r} twice in a task, expected once")
@@ -217,7 +250,7 @@ def _json(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _lines(path: Path, documents: bool) -> Iterable[tuple[int, dict[str, Any]]]:
+def _lines(path: Path) -> Iterable[tuple[int, dict[str, Any]]]:
     """Read samples, without the prompts: they are four fifths of the file, and nothing here needs them."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -261,23 +294,29 @@ def _time_of(path: Path) -> str:
     return path.stem.removeprefix("results_")
 
 
-def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], place: str) -> None:
+def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], place: str, *, scores_only: bool) -> None:
     """Append what one sample says to the columns."""
     doc = sample["doc"]
     try:
-        gold, labels = int(doc["gold"]), len(doc["options"])
-        if labels != OPTIONS or not 0 <= gold < OPTIONS:
-            raise ValueError(f"{labels} options, the right one at {gold}")
-        values: dict[str, Any] = {"task": task.name, "format": task.format, "layer": task.layer, "lang": task.lang}
-        values |= {"probe": str(doc["id"]), "dialogue": str(doc["dialogue_id"])}
-        values |= {name: str(doc.get(name, "unknown")) for name in TEXTS}
-        reach = doc.get("reach", -1)
-        values |= {"reach": reach if isinstance(reach, int) else -1, "gold": gold, "acc": _unit(sample["acc"])}
-        values |= {f"trap_{i}": str(trap) for i, trap in enumerate(doc.get("traps", [""] * OPTIONS)[:OPTIONS])}
-        values |= _choices(task.format, sample)
-        for name in ("acc_circular", "consistency", "acc_bytes", "acc_mutual_info", "brier_score"):
+        gold, traps = int(doc["gold"]), doc.get("traps") or [""] * OPTIONS
+        if not len(doc["options"]) == len(traps) == OPTIONS or not 0 <= gold < OPTIONS:
+            raise ValueError(f"{len(doc['options'])} options, the right one at {gold}")
+        values: dict[str, Any] = {
+            "probe": str(doc["id"]),
+            "dialogue": str(doc["dialogue_id"]),
+            "gold": gold,
+            "acc": _unit(sample["acc"]),
+        }
+        for name in OTHER_METRICS:
             found = sample.get(name)
             values[name] = float(found) if isinstance(found, int | float) else math.nan
+        if not scores_only:
+            reach = doc.get("reach", -1)
+            values |= {"reach": reach if isinstance(reach, int) else -1, **_choices(task.format, sample)}
+            for name in TEXTS:
+                values[name] = str(doc.get(name, "unknown"))
+            for i in range(OPTIONS):
+                values[f"trap_{i}"] = str(traps[i])
     except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise EicapError(f"{place}: found a sample that cannot be used ({safe(repr(error))})") from error
     for name, value in values.items():
@@ -291,16 +330,15 @@ def _unit(value: Any) -> float:
     return number
 
 
-def _choices(form: str, sample: dict[str, Any]) -> dict[str, float]:
+def _choices(form: str, sample: dict[str, Any]) -> dict[str, Any]:
     """Return which options, and which places, the answers chose, and the probabilities of the options."""
-    options, places, probabilities = np.zeros(OPTIONS), np.zeros(OPTIONS), np.full(OPTIONS, math.nan)
-    answers = sample["filtered_resps"]
-    parsed = 1.0
+    options, places, probabilities = [0.0] * OPTIONS, [0.0] * OPTIONS, [math.nan] * OPTIONS
+    answers, parsed = sample["filtered_resps"], 1.0
     if form == "gen":
-        chosen = None if answers[0] in (None, "None") else int(answers[0])
-        parsed = 0.0 if chosen is None else 1.0
-        if chosen is not None:
-            options[chosen] = places[chosen] = 1.0
+        if answers[0] in (None, "None"):
+            parsed = 0.0
+        else:
+            options[int(answers[0])] = places[int(answers[0])] = 1.0
     elif form == "circular":
         for turn in range(OPTIONS):
             place = metrics.choice(_likelihoods(answers[OPTIONS * turn : OPTIONS * (turn + 1)]))
@@ -311,13 +349,11 @@ def _choices(form: str, sample: dict[str, Any]) -> dict[str, float]:
         chosen = metrics.choice(likelihoods)
         options[chosen] = places[chosen] = 1.0
         if form != "cf":
-            probabilities = np.array(metrics.probabilities(likelihoods))
-    return {
-        "parsed": parsed,
-        **{f"option_{i}": float(options[i]) for i in range(OPTIONS)},
-        **{f"place_{i}": float(places[i]) for i in range(OPTIONS)},
-        **{f"p_{i}": float(probabilities[i]) for i in range(OPTIONS)},
-    }
+            probabilities = metrics.probabilities(likelihoods)
+    found: dict[str, Any] = {"parsed": parsed}
+    for i in range(OPTIONS):
+        found[f"option_{i}"], found[f"place_{i}"], found[f"p_{i}"] = options[i], places[i], probabilities[i]
+    return found
 
 
 def _likelihoods(answers: Sequence[Sequence[Any]]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -124,7 +125,7 @@ def leaderboard(
 
     file = out / board.FILE
     old = board.load(file) if file.exists() else []
-    new = [board.entry(run, format) for run in results.load(runs)]
+    new = results.each(runs, partial(board.entry, format=format))
     entries = board.merge(old, new)
     found = board.standings(entries)
     files = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import random
 import resource
 import shutil
 import statistics
@@ -21,11 +22,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import lm_eval
+import pandas as pd
 from datasets import Dataset
+from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
 
-from eicap_tasks import prompts
+from eicap_tasks import comparison, leaderboard, prompts, results
 from eicap_tasks.runner import TASKS
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -157,13 +162,74 @@ def evaluation() -> None:
     row("SmolLM2-135M on the CPU, peak memory", f"{peak:.1f} GiB")
 
 
+class Guesser(LM):  # type: ignore[misc]
+    """A model that answers at random, to make runs to read."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.chance = random.Random(seed)  # noqa: S311
+
+    def loglikelihood(self, requests: list[Any], **kwargs: Any) -> list[tuple[float, bool]]:
+        """Return a random number for every request."""
+        return [(-self.chance.random(), False) for _ in requests]
+
+    def loglikelihood_rolling(self, requests: list[Any], **kwargs: Any) -> list[float]:
+        """Nothing asks for it."""
+        raise NotImplementedError
+
+    def generate_until(self, requests: list[Any], **kwargs: Any) -> list[str]:
+        """Nothing asks for it."""
+        raise NotImplementedError
+
+
+def reading() -> None:
+    """Measure comparing two runs of about 10,000 probes, and ranking 200 runs of all our items, files included."""
+    with tempfile.TemporaryDirectory() as folder:
+        base, other = (_run(Path(folder, name), seed) for seed, name in enumerate(("base", "other")))
+        runs = [results.load([path])[0] for path in (base, other)]
+        copies = -(-10_000 // len(runs[0].probes))
+        for run in runs:  # as if there were so many more dialogues
+            names = run.probes[["probe", "dialogue"]]
+            parts = [run.probes.assign(**{c: names[c] + f"-{i}" for c in names}) for i in range(copies)]
+            object.__setattr__(run, "probes", pd.concat(parts, ignore_index=True))
+        start = time.perf_counter()
+        comparison.compare(runs[0], runs[1:])
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        row(f"`eicap compare`, {len(runs[0].probes)} probes, 10,000 resamples", f"{seconds:.1f} s, {peak:.2f} GiB")
+        paths = []
+        for i in range(200):  # the same samples under 200 names
+            copy = Path(folder, f"run{i:03d}")
+            copy.mkdir()
+            for file in base.rglob("*.json*"):
+                os.link(file, copy / file.name)
+            paths.append(f"model-{i:03d}={copy}")
+        start = time.perf_counter()
+        entries = leaderboard.merge([], results.each(paths, leaderboard.entry))
+        leaderboard.as_page(leaderboard.standings(entries))
+        row("`eicap leaderboard`, 200 runs", f"{time.perf_counter() - start:.1f} s")
+
+
+def _run(out: Path, seed: int) -> Path:
+    """Let lm-eval write a run of all tasks by a model that guesses."""
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    found = lm_eval.simple_evaluate(
+        model=Guesser(seed), tasks=["eicap"], task_manager=manager, bootstrap_iters=0, log_samples=True
+    )
+    tracker, samples = EvaluationTracker(output_path=str(out)), found.pop("samples")
+    tracker.save_results_aggregated(results=found, samples=samples)
+    for task, rows in samples.items():
+        tracker.save_results_samples(task_name=task, samples=rows)
+    return out
+
+
 def main() -> None:
     """Print the table."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     print(f"{datetime.date.today()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     row("measured", "this package", "without it", "ratio or difference")
     print("|---|---|---|---|")
-    for measure in (building, start_up, interpreter, evaluation):
+    for measure in (building, start_up, interpreter, reading, evaluation):
         measure()
 
 

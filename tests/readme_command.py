@@ -13,7 +13,7 @@ from typing import Any
 import lm_eval.api.registry
 import lm_eval.tasks
 from lm_eval.__main__ import cli_evaluate
-from models import ScriptedModel, oracle
+from models import ScriptedModel, always_a, oracle
 
 from eicap_tasks.cli import main as eicap
 from eicap_tasks.runner import TASKS, _manager
@@ -25,7 +25,8 @@ class StandIn(ScriptedModel):
     @classmethod
     def create_from_arg_obj(cls, arguments: dict[str, Any], extra: dict[str, Any] | None = None) -> StandIn:
         print("model arguments:", sorted(arguments))
-        return cls(oracle, write=lambda doc: str(doc["labels"][doc["gold"]]))
+        score = always_a if arguments.get("pretrained") == "says-a" else oracle
+        return cls(score, write=lambda doc: str(doc["labels"][doc["gold"]]))
 
 
 def main(arguments: list[str]) -> None:

@@ -165,6 +165,7 @@ def long_arabic(raw: dict[str, Any], number: int) -> None:
         (each_probe(opening), "first three words: distance of right from wrong", "response_en", "100.0 %"),
         (each_probe(same_question), "questions asked again in the same words", "en", "99.6 %"),
         (each_probe(one_trap), "uses of the rarest trap", "en", "0"),
+        (each_probe(one_trap), "share of the most frequent trap", "en", "100.0 %"),
         (each_probe(hard), "share of subtle", "tracking_en", "100.0 %"),
         (each_probe(one_turn), "probes that two or more turns settle", "en", "0.0 %"),
         (each_probe(one_turn), "probes with a cue before the last visible turn", "en", "0.0 %"),
@@ -200,7 +201,7 @@ def test_a_classifier_that_sees_the_last_turn_finds_an_option_that_repeats_it() 
 
     checks = audit(dialogues(plant=plant, langs=("en",)))
     assert find(checks, "last visible turn", "cause_en").value == 1.0
-    assert find(checks, "last visible turn", "cause_en").passed is False
+    assert find(checks, "last visible turn", "cause_en").passed is None
     assert find(checks, "options alone", "cause_en").passed is True
 
 
@@ -278,7 +279,7 @@ def test_the_command_prints_a_table_and_writes_json_and_a_page(tmp_path: Path) -
     out = command("good.jsonl", "--json", "a.json", "--page", "deep/a.html", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert out.stdout.splitlines()[-1].startswith("good.jsonl: 120 dialogues, 480 probes, sha256 ")
-    assert out.stdout.splitlines()[-1].endswith("; 0 of 134 checks failed")
+    assert out.stdout.splitlines()[-1].endswith("; 0 of 128 checks failed")
     assert max(map(len, out.stdout.splitlines()[:-1])) <= 80
     found = json.loads((tmp_path / "a.json").read_text())
     assert found["failed"] == 0

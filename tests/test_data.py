@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter, defaultdict
 from typing import Any
 
 import pytest
+from sklearn.metrics import cohen_kappa_score
 
-from eicap_tasks import items, vocabulary
+from eicap_tasks import description, items, vocabulary
 from eicap_tasks.documents import Document, documents
 from eicap_tasks.items import SHIPPED, Split
 from eicap_tasks.schema import Dialogue
@@ -35,12 +37,12 @@ def test_the_size_and_what_must_be_present(shipped: dict[tuple[Split, str], list
     for lang in vocabulary.LANGUAGES:
         test = shipped["test", lang]
         probes = [probe for dialogue in test for probe in dialogue.probes]
-        assert len(test) >= 24
-        assert len(probes) >= 96
+        assert len(test) >= 200
+        assert all(sum(probe.layer == layer for probe in probes) >= 200 for layer in vocabulary.LAYERS)
         assert all({probe.layer for probe in dialogue.probes} == set(vocabulary.LAYERS) for dialogue in test)
         assert {probe.skill for probe in probes} == set(vocabulary.SKILLS)
         assert {probe.emotion_layer for probe in probes} == set(vocabulary.EMOTION_LAYERS)
-        assert len(shipped["dev", lang]) >= 4
+        assert len(shipped["dev", lang]) >= 16
 
 
 def test_both_languages_ask_the_same(shipped: dict[tuple[Split, str], list[Dialogue]]) -> None:
@@ -122,28 +124,31 @@ def test_the_content_digest_ignores_places_and_sees_words(shipped: dict[tuple[Sp
     assert content_digest({**doc, "question": doc["question"] + "!"}) != content_digest(doc)
 
 
-def test_the_data_card_says_what_is_there(shipped: dict[tuple[Split, str], list[Dialogue]]) -> None:
-    card = (SHIPPED / "DATACARD.md").read_text(encoding="utf-8")
-    for split in SPLITS:
-        for lang, entry in vocabulary.LANGUAGES.items():
-            dialogues = shipped[split, lang]
-            probes = sum(len(dialogue.probes) for dialogue in dialogues)
-            assert f"| {split} | {entry['name']} | {len(dialogues)} | {probes} |" in card
-    test = shipped["test", "ar"]
-    assistants = sum(dialogue.kind == "assistant" for dialogue in test)
-    assert f"{assistants} of the {len(test)} test dialogues are between a user and an assistant" in card
-    dialects = sum(dialogue.variety != "Standard" for dialogue in test)
-    assert f"{dialects} of the {len(test)} Arabic versions are in a dialect" in card
-    english = [probe for dialogue in shipped["test", "en"] for probe in dialogue.probes]
-    layers = Counter(probe.emotion_layer for probe in english)
-    for layer in vocabulary.EMOTION_LAYERS:
-        assert f"| {layer} | {layers[layer]} |" in card
-    traps = Counter(entry.trap for probe in english for entry in probe.distractors)
-    for trap in vocabulary.TRAPS:
-        assert f"| {trap} | {traps[trap]} |" in card
-    missing = sorted(set(vocabulary.EMOTIONS) - {probe.emotion for probe in english})
-    assert f"Emotions that no test probe names yet: {', '.join(missing) or 'none'}." in card
-    assert f"{len(readings())} readings" in card
+def test_the_data_card_and_the_statistics_say_what_is_there(request: pytest.FixtureRequest) -> None:
+    found = description.describe()
+    text = description.CARD.read_text(encoding="utf-8")
+    if request.config.getoption("--update-golden"):
+        description.FILE.write_text(description.as_json(found), encoding="utf-8")
+        description.CARD.write_text(text := description.card(found, text), encoding="utf-8")
+    assert json.loads(description.FILE.read_text(encoding="utf-8")) == found
+    assert description.card(found, text) == text
+    assert text.count(description.BEGIN) == text.count(description.END) == 1
+
+
+def test_agreement_by_hand() -> None:
+    assert description.kappa([(0, 0), (1, 1), (2, 2), (3, 3)]) == 1.0
+    # 6 of 8 agree; chance (4*3 + 4*5) / 64 = 0.5
+    pairs = [(0, 0), (0, 0), (0, 0), (0, 1), (1, 1), (1, 1), (1, 1), (1, 1)]
+    assert description.kappa(pairs) == pytest.approx((7 / 8 - 0.5) / 0.5)
+    assert description.kappa([]) is None
+    assert description.kappa([(1, 1), (1, 1)]) is None
+
+
+def test_kappa_is_that_of_scikit_learn() -> None:
+    chance = random.Random(3)
+    pairs = [(chance.randrange(4), chance.randrange(4)) for _ in range(200)]
+    expected = cohen_kappa_score(*zip(*pairs, strict=True))
+    assert description.kappa(pairs) == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_canary_is_in_the_data_card() -> None:

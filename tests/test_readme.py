@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from artificial import dialogues
+from runs import items_file, noisy, write_run
 
 from eicap_tasks import items
 from eicap_tasks.documents import documents
@@ -54,9 +56,20 @@ def test_the_page_on_servers_says_what_was_not_tried() -> None:
     assert "starting vLLM, SGLang and Ray was not tried on our machines" in SERVING.replace("\n", " ")
 
 
+@pytest.fixture(scope="session")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `results` with a base and a tuned run, as the commands of the README name them."""
+    folder = tmp_path_factory.mktemp("readme")
+    data = items_file(folder, dialogues(12))
+    for name, skill in (("base", 1.0), ("tuned", 2.0)):
+        write_run(folder / "results" / name, noisy(1, skill), data=data, name=f"org/{name}")
+    return folder / "results"
+
+
 @pytest.mark.parametrize("command", [*HERE, *ON_SEVERAL])
-def test_each_command_does_what_it_says(command: str, tmp_path: Path) -> None:
+def test_each_command_does_what_it_says(command: str, tmp_path: Path, two_runs: Path) -> None:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "results").symlink_to(two_runs)
     words = shlex.split(command.replace('"$(eicap path)"', str(TASKS)))
     runs_a_model = "--model" in words
     if runs_a_model:

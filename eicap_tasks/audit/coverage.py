@@ -12,6 +12,8 @@ from eicap_tasks.schema import Dialogue
 FULL_SET = 200
 """`LEAST` is for this many dialogues with one probe per layer; smaller sets need proportionally less."""
 LEAST = {"skill": 24, "emotion": 6, "trap": 20, "culture": 4, "domain": 10}
+MOST = 0.25
+"""No trap may serve more than this share of all wrong options."""
 EVEN = (0.28, 0.39)
 """Share of each of the three levels of difficulty in a task."""
 ASSISTANT = (0.55, 0.65)
@@ -41,6 +43,9 @@ def coverage(lang: str, dialogues: Sequence[Dialogue]) -> Iterator[Check]:
         yield Check(
             "coverage", f"uses of the rarest {name}", lang, counts[rarest], unit="count", low=least, detail=rarest
         )
+    used = Counter(entry.trap for p in probes for entry in p.distractors)
+    trap, count = used.most_common(1)[0]
+    yield Check("coverage", "share of the most frequent trap", lang, count / used.total(), high=MOST, detail=trap)
     yield from _composition(lang, dialogues)
     for layer in (layer for layer in vocabulary.LAYERS if layer in layers):
         own = [probe for probe in probes if probe.layer == layer]

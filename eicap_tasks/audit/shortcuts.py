@@ -21,14 +21,15 @@ FOLDS = 5
 SIGNIFICANT = 0.05
 
 SEES = {"options alone": False, "last visible turn": True}
-"""What each classifier sees: its name in the report -> whether it sees the last visible turn beside the options."""
+"""What each classifier sees: its name in the report -> whether it sees the last visible turn beside the options. The
+second is for information: the last turn is part of what a probe asks about, and may tell something."""
 
 
 def shortcuts(tasks: dict[str, Sequence[Document]]) -> Iterator[Check]:
     """Yield, for every task and each kind of classifier, its accuracy against chance.
 
-    A classifier passes where it is not significantly above chance: one-sided p at least 0.05 after Holm's correction
-    over the tasks, since of eight good tasks one would fail by luck alone in a third of all audits.
+    That of the options alone passes where it is not significantly above chance: one-sided p at least 0.05 after Holm's
+    correction over the tasks, since of eight good tasks one would fail by luck alone in a third of all audits.
     """
     for name, last_turn in SEES.items():
         found = {
@@ -39,11 +40,17 @@ def shortcuts(tasks: dict[str, Sequence[Document]]) -> Iterator[Check]:
         raw = {scope: estimate.p_above(CHANCE) for scope, estimate in found.items()}
         corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
         for scope, estimate in found.items():
+            p = f"chance 25 %, p {raw[scope]:.3f}, Holm {corrected[scope]:.3f}"
             yield Check(
-                "classifier without the dialogue", name, scope, estimate.mean, interval=estimate.interval(),
-                passes=corrected[scope] >= SIGNIFICANT, judged=estimate.count >= FEW,
-                detail=f"chance 25 %, p {raw[scope]:.3f}, Holm {corrected[scope]:.3f}, allowed: at least 0.05",
-            )  # fmt: skip
+                "classifier without the dialogue",
+                name,
+                scope,
+                estimate.mean,
+                interval=estimate.interval(),
+                passes=None if last_turn else corrected[scope] >= SIGNIFICANT,
+                judged=estimate.count >= FEW,
+                detail=p if last_turn else f"{p}, allowed: at least 0.05",
+            )
 
 
 def hits(docs: Sequence[Document], last_turn: bool, seed: int = 0) -> list[float]:

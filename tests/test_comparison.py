@@ -1,0 +1,272 @@
+"""Comparisons: numbers by hand and by other tools, error rates by simulation, edges, and what the command prints."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from artificial import dialogues
+from runs import items_file, made_up, noisy, write_run
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from eicap_tasks import comparison, results, statistics, tables
+from eicap_tasks.comparison import compare, regressions
+from eicap_tasks.errors import EicapError
+
+SHAPE = (100, 2, 4, 1)  # dialogues, languages, layers, probes
+
+
+def draw(rng: np.random.Generator, effect: float = 0.0, shape: tuple[int, ...] = SHAPE) -> tuple[Any, Any]:
+    """Draw two checkpoints: dialogues and probes differ in difficulty, both languages of a probe are alike."""
+    dialogue = rng.normal(0, 0.8, (shape[0], 1, 1, 1))
+    probe = rng.normal(0, 0.8, (shape[0], 1, *shape[2:]))
+    ease = 0.3 + dialogue + probe
+    drift = rng.normal(0, 0.5, (shape[0], 1, 1, 1))  # what training does to all probes of a dialogue
+    right = [rng.random(shape) < 1 / (1 + np.exp(-(ease + e))) for e in (np.zeros(1), drift + effect)]
+    return right[0].astype(float), right[1].astype(float)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Any, Any]:
+    return draw(np.random.default_rng(5), 0.7)
+
+
+def test_the_numbers_are_those_of_other_tools(pair: tuple[Any, Any]) -> None:
+    base, other = pair
+    found = compare(made_up("a", base), [made_up("b", other)])
+    rows = {row.group: row for row in found.rows}
+    assert list(rows) == [
+        *("tracking", "cause", "appraisal", "response"),
+        *(f"{name} emotions" for name in ("foundational", "dimensional", "appraisal", "value", "social")),
+        "overall",
+    ]
+    row = rows["appraisal"]
+    one, two = base[:, :, 2, :].ravel(), other[:, :, 2, :].ravel()
+    assert (row.base, row.score) == (one.mean(), two.mean())
+    assert row.difference == pytest.approx(two.mean() - one.mean())
+    assert (row.probes, row.dialogues, row.tests) == (200, 100, 4)
+    table = [[((one == b) & (two == o)).sum() for o in (1, 0)] for b in (1, 0)]
+    assert row.mcnemar_p == pytest.approx(mcnemar(table, exact=True).pvalue)
+    layers = [rows[name] for name in ("tracking", "cause", "appraisal", "response")]
+    assert [r.holm_p for r in layers] == pytest.approx(multipletests([r.p for r in layers], method="holm")[1])
+    per_dialogue = (other - base)[:, :, 2, :].mean(axis=(1, 2))
+    boot = stats.bootstrap(
+        (per_dialogue,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
+    )
+    assert row.interval == pytest.approx(tuple(boot.confidence_interval), abs=0.006)
+    test = stats.permutation_test(
+        (per_dialogue, np.zeros_like(per_dialogue)), lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples", vectorized=True, n_resamples=20_000, rng=np.random.default_rng(2),
+    )  # fmt: skip
+    assert row.p == pytest.approx(test.pvalue, abs=0.01)
+
+
+def test_the_smallest_detectable_effect_is_bloom_s(pair: tuple[Any, Any]) -> None:
+    base, other = pair
+    row = next(r for r in compare(made_up("a", base), [made_up("b", other)]).rows if r.group == "cause")
+    per_dialogue = (other - base)[:, :, 1, :].mean(axis=(1, 2))
+    se = per_dialogue.std(ddof=1) / np.sqrt(100)
+    assert row.detectable == pytest.approx((stats.t.ppf(1 - 0.05 / 4 / 2, 99) + stats.t.ppf(0.8, 99)) * se)
+
+
+def test_the_same_input_gives_the_same_numbers(pair: tuple[Any, Any]) -> None:
+    runs = made_up("a", pair[0]), made_up("b", pair[1])
+    assert compare(runs[0], [runs[1]]) == compare(runs[0], [runs[1]])
+
+
+def test_with_one_probe_to_a_dialogue_the_test_is_mcnemar_s() -> None:
+    rng = np.random.default_rng(3)
+    base, other = ((rng.random(80) < p).astype(float) for p in (0.4, 0.6))
+    clusters = np.arange(80)
+    p = statistics.sign_flip_p((other - base)[:, None], clusters, 40_000)[0]
+    assert p == pytest.approx(statistics.mcnemar_p(base, other), abs=0.005)
+
+
+@pytest.mark.slow
+def test_error_rates_over_two_thousand_pairs_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pairs without a difference 5 % (3.5 to 6.5) have a significant layer; 95 % (93 to 97) of intervals hold it."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # statsmodels collects garbage in every correction: 0.1 s
+    rng = np.random.default_rng(11)
+    false, held, runs = 0, [], 2000
+    base_frame = made_up("a", np.zeros((200, 2, 4, 1)))
+    other_frame = made_up("b", np.zeros((200, 2, 4, 1)))
+    for _ in range(runs):
+        base, other = draw(rng, shape=(200, 2, 4, 1))
+        base_frame.probes["acc"], other_frame.probes["acc"] = base.ravel(), other.ravel()
+        found = compare(base_frame, [other_frame], families=("layers",), resamples=400)
+        false += any(row.significant for row in found.rows if row.family == "layers")
+        held.append(next(row.interval[0] <= 0 <= row.interval[1] for row in found.rows if row.group == "overall"))
+    assert 0.035 <= false / runs <= 0.065
+    assert 0.93 <= sum(held) / runs <= 0.97
+
+
+def test_identical_runs_have_exactly_no_difference(pair: tuple[Any, Any]) -> None:
+    run = made_up("a", pair[0])
+    for row in compare(run, [made_up("b", pair[0])]).rows:
+        assert (row.difference, row.interval, row.p, row.mcnemar_p, row.holm_p) == (0.0, (0.0, 0.0), 1.0, 1.0, 1.0)
+        assert row.detectable is None
+        assert row.sentence == f"{row.group}: no difference at all, {row.probes} probes scored the same"
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "difference"),
+    [
+        (np.zeros(SHAPE), np.ones(SHAPE), 1.0),
+        (np.ones(SHAPE), np.ones(SHAPE), 0.0),
+        (np.ones(SHAPE), np.zeros(SHAPE), -1.0),
+    ],
+)
+def test_all_right_and_all_wrong(base: Any, other: Any, difference: float) -> None:
+    rows = compare(made_up("a", base), [made_up("b", other)]).rows
+    assert {row.difference for row in rows} == {difference}
+    assert {row.interval for row in rows} == {(difference, difference)}
+    assert all(row.significant == (difference != 0) for row in rows)
+
+
+def test_one_dialogue_says_nothing_but_its_own_scores() -> None:
+    base, other = np.zeros((1, 1, 4, 3)), np.zeros((1, 1, 4, 3))
+    other[0, 0, 0, :2] = 1.0
+    row = compare(made_up("a", base), [made_up("b", other)]).rows[0]
+    assert row.difference == pytest.approx(2 / 3)
+    assert (row.p, row.detectable, row.significant) == (1.0, None, False)
+
+
+def test_the_sentences() -> None:
+    fields: dict[str, Any] = {
+        "other": "b", "family": "layers", "probes": 400, "dialogues": 200, "base": 0.5, "score": 0.561, "p": 0.001,
+        "mcnemar_p": 0.002, "tests": 4, "detectable": 0.068,
+    }  # fmt: skip
+    up = comparison.Difference(**fields, group="appraisal", difference=0.061, interval=(0.02, 0.102), holm_p=0.004)
+    assert up.sentence == "appraisal: +6.1 points [+2.0, +10.2], significant after correction"
+    flat = comparison.Difference(
+        **{**fields, "p": 0.4}, group="tracking", difference=0.01, interval=(-0.03, 0.05), holm_p=0.8
+    )
+    assert flat.sentence == "tracking: no significant difference; effects below 7 points could not have been seen"
+    lucky = comparison.Difference(
+        **{**fields, "p": 0.03}, group="cause", difference=0.04, interval=(0, 0.08), holm_p=0.09
+    )
+    assert lucky.sentence == (
+        "cause: no significant difference (p 0.030 before correction); effects below 7 points could not have been seen"
+    )
+
+
+def test_the_correction_covers_all_runs_of_a_family(pair: tuple[Any, Any]) -> None:
+    base, other = pair
+    third = draw(np.random.default_rng(6), -0.5)[1]
+    found = compare(made_up("a", base), [made_up("b", other), made_up("c", third)], families=("languages",))
+    own = [row for row in found.rows if row.family == "languages"]
+    assert len(own) == 16
+    assert {row.tests for row in own} == {16}
+    assert [row.holm_p for row in own] == pytest.approx(statistics.holm([row.p for row in own]))
+
+
+def test_what_differs_is_named_and_refused(pair: tuple[Any, Any]) -> None:
+    base = made_up("before", pair[0])
+    other = made_up("after", pair[1], signature={"items": "z", "model": "m", "eicap": "2"})
+    with pytest.raises(EicapError) as error:
+        compare(base, [other])
+    lines = str(error.value).splitlines()
+    assert lines[0] == "before and after are not comparable:"
+    assert lines[1] == "  eicap_appraisal_ar: items: found x and z, expected the same"
+    assert lines[-1] == "--force compares"
+    assert len(lines) == 10
+    found = compare(base, [other], force=True)
+    assert found.notes[0] == "forced:   eicap_appraisal_ar: items: found x and z, expected the same"
+    assert found.notes[-1] == "versions of eicap differ: 2, unknown"
+
+
+def test_a_missing_task_is_named(pair: tuple[Any, Any]) -> None:
+    english = made_up("en", pair[0][:, :1])
+    with pytest.raises(EicapError, match=r"eicap_cause_ar: found in before only, expected in both"):
+        compare(made_up("before", pair[0]), [english])
+    assert compare(english, [english]).rows[0].probes == 100
+
+
+def test_missing_probes_are_named(pair: tuple[Any, Any]) -> None:
+    short = made_up("short", pair[0][:99])
+    with pytest.raises(EicapError, match=r"found 1 probes in one run only \(d00099-2-0\), expected the same probes"):
+        compare(made_up("before", pair[0]), [short])
+
+
+def test_unknown_names_are_refused(pair: tuple[Any, Any]) -> None:
+    run = made_up("a", pair[0])
+    with pytest.raises(EicapError, match=r"--family: found 'layer', allowed: layers, .*; did you mean 'layers'"):
+        compare(run, [run], families=["layer"])
+    with pytest.raises(EicapError, match="found no gen format in all runs"):
+        compare(run, [run], format="gen")
+    with pytest.raises(EicapError, match="--metric: found no acc_circular in these tasks, allowed: acc"):
+        compare(run, [run], metric="acc_circular")
+    with pytest.raises(EicapError, match="found one run, expected a base and one or more"):
+        compare(run, [])
+
+
+def test_regressions(pair: tuple[Any, Any]) -> None:
+    found = compare(made_up("a", pair[1]), [made_up("b", pair[0])])
+    fall = {row.group: -100 * row.difference for row in found.rows}
+    assert all(row.significant for row in found.rows if row.group == "overall")
+    assert regressions(found, ["overall"]) == [f"b: overall fell by {fall['overall']:.1f} points"]
+    assert regressions(found, [f"overall:{fall['overall'] + 0.1}"]) == []
+    assert regressions(found, [f"cause:{fall['cause'] - 0.1}"]) == [f"b: cause fell by {fall['cause']:.1f} points"]
+    with pytest.raises(EicapError, match=r"found 'apraisal', allowed: .*; did you mean 'appraisal'"):
+        regressions(found, ["apraisal"])
+    with pytest.raises(EicapError, match="found 'cause:x', expected GROUP or GROUP:POINTS"):
+        regressions(found, ["cause:x"])
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    data = items_file(folder, dialogues(20))
+    return write_run(folder / "a", noisy(1, 0.2), data=data), write_run(folder / "b", noisy(1, 3.0), data=data)
+
+
+def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "eicap_tasks.cli", *words], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = folders
+    out = command("compare", f"before={before}", f"after={after}", "--out", "diff", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    assert max(map(len, out.stdout.splitlines())) <= 80 or "wrote" in out.stdout
+    assert "the four layers, both languages together (Holm over 4 tests)" in out.stdout
+    assert {file.name for file in (tmp_path / "diff").iterdir()} == {
+        f"compare.{ending}" for ending in ("md", "csv", "json", "png", "svg")
+    }
+    found = json.loads((tmp_path / "diff" / "compare.json").read_text())
+    rows = list(csv.DictReader((tmp_path / "diff" / "compare.csv").open()))
+    assert [row["group"] for row in rows] == [row["group"] for row in found["rows"]]
+    assert (tmp_path / "diff" / "compare.png").read_bytes().startswith(b"\x89PNG")
+    one, two = results.load([before, after])
+    expected = float(two.probes["acc"].mean() - one.probes["acc"].mean())
+    assert found["rows"][-1]["difference"] == pytest.approx(expected)
+    again = command("compare", f"before={before}", f"after={after}", "--out", "again", cwd=tmp_path)
+    assert again.returncode == 0
+    for file in (tmp_path / "diff").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def test_the_command_fails_on_a_regression(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    before, after = folders
+    out = command("compare", str(after), str(before), "--fail-on-regression", "overall", cwd=tmp_path)
+    assert out.returncode == 1
+    assert out.stderr.startswith("regression: org/model")
+    out = command("compare", str(before), str(after), "--fail-on-regression", "overall:1", cwd=tmp_path)
+    assert (out.returncode, out.stderr) == (0, "")
+
+
+def test_markdown_and_csv_carry_no_markup_or_formula() -> None:
+    rows = [{"name": "=1+1|<script>", "other": "*a*"}]
+    assert tables.markdown(rows).splitlines()[2] == "| =1+1\\|&lt;script&gt; | \\*a\\* |"
+    assert tables.as_csv(rows) == "name,other\r\n'=1+1|<script>,*a*\r\n"
