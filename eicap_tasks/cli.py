@@ -214,7 +214,7 @@ def export_dataset(
     """
     from eicap_tasks import export
 
-    files = export.export(out, {"test": items.load(data)} if data else export.shipped())
+    files = export.export(out, {"test": items.load(data)} if data else export.shipped(), own=data is not None)
     typer.echo("\n".join(str(file) for file in files))
     typer.echo(f"to upload it: hf upload YOUR_NAME/eicap {out} --repo-type dataset")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,11 +13,11 @@ from numpy.typing import NDArray
 
 from eicap_tasks import plots, statistics, tables
 from eicap_tasks.errors import EicapError, nearest
-from eicap_tasks.results import OF_THE_MODEL, Run
+from eicap_tasks.results import OF_THE_MODEL, Run, safe
 from eicap_tasks.vocabulary import EMOTION_LAYERS, LANGUAGES, LAYERS
 
 FAMILIES: Final = {
-    "layers": "the four layers, both languages together",
+    "layers": "the four layers, all languages together",
     "emotion-layers": "the five emotion layers, all tasks together",
     "languages": "the four layers in each language",
 }
@@ -39,13 +40,14 @@ class Difference:
         base: Mean score of the base, 0 to 1.
         score: Mean score of the other run.
         difference: `score - base`.
-        interval: 95 % interval of the difference, by cluster bootstrap over dialogues.
+        interval: 95 % interval of the difference, by cluster bootstrap over dialogues; None where one dialogue, or the
+            same difference in all of them, leave nothing to resample.
         p: Two-sided p value of a sign-flip test over dialogues.
         mcnemar_p: Exact p value of McNemar's test, which takes probes for independent; None for scores between 0 and 1.
         holm_p: `p` corrected for the number of rows in the family.
         tests: How many tests the family has.
-        detectable: The least true difference found with a probability of 80 % at the level 5 % divided by `tests`;
-            None where nothing differed.
+        same: Whether every probe scored the same.
+        se: Cluster-robust standard error of the difference; None with one dialogue.
     """
 
     other: str
@@ -56,12 +58,22 @@ class Difference:
     base: float
     score: float
     difference: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     p: float
     mcnemar_p: float | None
     holm_p: float
     tests: int
-    detectable: float | None
+    same: bool
+    se: float | None
+
+    @property
+    def detectable(self) -> float | None:
+        """The least true difference found with a probability of 80 % at the level 5 % divided by `tests`.
+
+        None where nothing varied between dialogues.
+        """
+        estimate = statistics.Estimate(self.difference, self.se, self.probes, self.dialogues)
+        return statistics.minimum_detectable(estimate, ALPHA / self.tests)
 
     @property
     def significant(self) -> bool:
@@ -74,15 +86,22 @@ class Difference:
         change = f"{tables.points(self.difference)} points {tables.interval(self.interval, signed=True)}"
         if self.significant:
             return f"{self.group}: {change}, significant after correction"
-        if self.detectable is None:
+        if self.same:
             return f"{self.group}: no difference at all, {self.probes} probes scored the same"
-        blind = f"effects below {100 * self.detectable:.0f} points could not have been seen"
+        if self.detectable is None:
+            return f"{self.group}: {tables.points(self.difference)} points; too few dialogues to say more"
+        blind = f"effects below {100 * self.detectable:.0f} points could not have been seen reliably"
         alone = f" (p {self.p:.3f} before correction)" if self.p < ALPHA else ""
         return f"{self.group}: no significant difference{alone}; {blind}"
 
     def as_json(self) -> dict[str, Any]:
         """Return all fields and the sentence, as JSON takes them."""
-        return {**asdict(self), "significant": self.significant, "sentence": self.sentence}
+        return {
+            **asdict(self),
+            "detectable": self.detectable,
+            "significant": self.significant,
+            "sentence": self.sentence,
+        }
 
 
 @dataclass(frozen=True)
@@ -169,7 +188,7 @@ def _mismatches(base: Run, other: Run) -> Iterator[str]:
             if part not in (*OF_THE_MODEL, *SOFTWARE) and one.get(part) != two.get(part):
                 yield f"  {name}: {part}: found {one.get(part)} and {two.get(part)}, expected the same"
         if alone := sorted(probes[0][name] ^ probes[1][name]):
-            listed = ", ".join(alone[:3])
+            listed = safe(", ".join(alone[:3]))
             yield f"  {name}: found {len(alone)} probes in one run only ({listed}), expected the same probes"
 
 
@@ -186,6 +205,8 @@ def _remarks(base: Run, other: Run) -> Iterator[str]:
 def _differences(
     base: Run, other: Run, families: Sequence[str], metric: str, resamples: int, seed: int
 ) -> Iterator[Difference]:
+    if metric not in METRICS:
+        raise EicapError(f"--metric: found {metric!r}, allowed: {', '.join(METRICS)}{nearest(metric, METRICS)}")
     pairs = base.probes.merge(other.probes[["task", "probe", metric]], on=["task", "probe"], suffixes=("", "_other"))
     if pairs.empty:
         raise EicapError(f"{base.name} and {other.name}: found no common probe, expected some")
@@ -200,14 +221,24 @@ def _differences(
     p_values = statistics.sign_flip_p(columns, clusters, resamples, seed)
     for column, (family, group, mask) in enumerate(groups):
         estimate = statistics.cluster_mean(change[mask], clusters[mask])
-        tests = sum(name == family for name, _, _ in groups)
+        varied = bool(estimate.se) or not change[mask].any()
         yield Difference(
-            other=other.name, family=family, group=group, probes=estimate.count, dialogues=estimate.clusters,
-            base=float(scores[0][mask].mean()), score=float(scores[1][mask].mean()), difference=estimate.mean,
-            interval=statistics.percentile_interval(means[:, column]), p=float(p_values[column]),
-            mcnemar_p=statistics.mcnemar_p(scores[0][mask], scores[1][mask]), holm_p=float(p_values[column]),
-            tests=tests, detectable=statistics.minimum_detectable(estimate, ALPHA / tests),
-        )  # fmt: skip
+            other=other.name,
+            family=family,
+            group=group,
+            probes=estimate.count,
+            dialogues=estimate.clusters,
+            base=float(scores[0][mask].mean()),
+            score=float(scores[1][mask].mean()),
+            difference=estimate.mean,
+            interval=statistics.percentile_interval(means[:, column]) if varied else None,
+            p=float(p_values[column]),
+            mcnemar_p=statistics.mcnemar_p(scores[0][mask], scores[1][mask]),
+            holm_p=float(p_values[column]),
+            tests=sum(name == family for name, _, _ in groups),
+            same=not change[mask].any(),
+            se=estimate.se,
+        )
 
 
 def _metrics(pairs: pd.DataFrame) -> list[str]:
@@ -238,8 +269,7 @@ def _corrected(rows: Sequence[Difference]) -> Iterator[Difference]:
     for family in dict.fromkeys(row.family for row in rows):
         own = [i for i, row in enumerate(rows) if row.family == family]
         for i, p in zip(own, statistics.holm([rows[i].p for i in own]), strict=True):
-            fields = {name: getattr(rows[i], name) for name in Difference.__dataclass_fields__}
-            corrected[i] = Difference(**{**fields, "holm_p": p, "tests": len(own)})
+            corrected[i] = replace(rows[i], holm_p=p, tests=len(own))
     yield from (corrected[i] for i in range(len(rows)))
 
 
@@ -263,8 +293,10 @@ def regressions(comparison: Comparison, limits: Sequence[str]) -> list[str]:
         group, _, text = limit.rpartition(":") if limit not in known and ":" in limit else (limit, "", "")
         try:
             allowed = float(text) / 100 if text else None
-        except ValueError as error:
-            raise EicapError(f"--fail-on-regression: found {limit!r}, expected GROUP or GROUP:POINTS") from error
+        except ValueError:
+            allowed = math.nan
+        if allowed is not None and not 0 <= allowed <= 1:
+            raise EicapError(f"--fail-on-regression: found {limit!r}, expected GROUP or GROUP:POINTS, 0 to 100 points")
         if group not in known:
             listed = ", ".join(sorted(known))
             raise EicapError(f"--fail-on-regression: found {group!r}, allowed: {listed}{nearest(group, known)}")
@@ -323,13 +355,15 @@ def tables_of(comparison: Comparison) -> list[FamilyTable]:
 NOTE: Final = (
     "Scores and differences in percent and points. 95 %: cluster bootstrap over dialogues. p: sign-flip test over "
     "dialogues; Holm: the same, corrected within the family. McNemar: exact, takes probes for independent. MDE: least "
-    "true difference found with 80 % power at the corrected level. The items are this project's own, not the paper's."
+    "true difference found with 80 % power at the corrected level. Groups pool their probes. The items are this "
+    "project's own, not the paper's."
 )
 
 
 def as_markdown(comparison: Comparison) -> str:
     """Return a comparison as Markdown."""
-    parts = [f"# Compared with {tables.plain(comparison.base)}\n", f"{NOTE}\n"]
+    how = f"Format {comparison.format}, score {comparison.metric}."
+    parts = [f"# Compared with {tables.plain(comparison.base)}\n", f"{how} {NOTE}\n"]
     parts += [f"> {tables.plain(note)}\n" for note in comparison.notes]
     parts += [f"## {table.title}\n\n{tables.markdown(table.rows)}" for table in tables_of(comparison)]
     several = len({row.other for row in comparison.rows}) > 1
@@ -342,7 +376,7 @@ def as_csv(comparison: Comparison) -> str:
     rows = []
     for row in comparison.rows:
         values = row.as_json()
-        low, high = values.pop("interval")
+        low, high = values.pop("interval") or ("", "")
         rows.append({"base_run": comparison.base, **values, "low": low, "high": high})
     return tables.as_csv(rows)
 

@@ -30,17 +30,21 @@ DESCRIPTION: Final = (
     "emotional tracking, cause inference, appraisal, emotionally appropriate response. The items are this project's "
     "own, written and read blind by language models; the taxonomy follows arXiv:2508.06196, whose items are not public."
 )
+OWN: Final = "Dialogues with multiple-choice probes in the form of eicap-tasks."
+AUTHOR: Final = "The EICAP tasks maintainers"
+CITE_AS: Final = f"{AUTHOR}, eicap-tasks. Taxonomy after Nazar and Asgari, arXiv:2508.06196."
 LICENSE: Final = "cc-by-4.0"
 
 Row = dict[str, Any]
 
 
-def export(out: Path, splits: Mapping[str, Sequence[Dialogue]]) -> list[Path]:
+def export(out: Path, splits: Mapping[str, Sequence[Dialogue]], *, own: bool = False) -> list[Path]:
     """Write a dataset folder.
 
     Args:
         out: The folder; it may not exist yet, or be empty.
         splits: Name of the split, e.g. "test" -> its dialogues in any language.
+        own: Whether they are a user's own items: then nothing is said about licence, origin and readings.
 
     Returns:
         The files written.
@@ -54,7 +58,7 @@ def export(out: Path, splits: Mapping[str, Sequence[Dialogue]]) -> list[Path]:
         tables = {
             (config, split): rows
             for split, dialogues in splits.items()
-            for config, rows in _configurations(dialogues).items()
+            for config, rows in _configurations(dialogues, own).items()
         }
         if not tables:
             raise EicapError("found no dialogue to export, expected one or more")
@@ -63,35 +67,37 @@ def export(out: Path, splits: Mapping[str, Sequence[Dialogue]]) -> list[Path]:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         configs = list(dict.fromkeys(config for config, _ in tables))
-        (out / "README.md").write_text(_card(configs, tables), encoding="utf-8")
+        (out / "README.md").write_text(_card(configs, tables, own), encoding="utf-8")
         tested = [config for config in configs if (config, "test") in tables]
-        (out / "eval.yaml").write_text(_yaml(_benchmark(tested)), encoding="utf-8")
-        shutil.copyfile(validation.RECORD, out / "validation.jsonl")
-        croissant = json.dumps(_croissant(out, tables), ensure_ascii=False, indent=2)
+        (out / "eval.yaml").write_text(_yaml(_benchmark(tested, own)), encoding="utf-8")
+        if not own:
+            shutil.copyfile(validation.RECORD, out / "validation.jsonl")
+        croissant = json.dumps(_croissant(out, tables, own), ensure_ascii=False, indent=2)
         (out / "croissant.json").write_text(croissant + "\n", encoding="utf-8")
     except OSError as error:
         raise EicapError(f"{out}: cannot be written ({error.strerror or error})") from error
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _configurations(dialogues: Sequence[Dialogue]) -> dict[str, list[Row]]:
+def _configurations(dialogues: Sequence[Dialogue], own: bool) -> dict[str, list[Row]]:
     """Make the rows of every configuration, "appraisal_en" and so on, in the order of the tasks."""
-    own = {(d.lang, probe.id): (d, probe) for d in dialogues for probe in d.probes}
+    pairs = {(d.lang, probe.id): (d, probe) for d in dialogues for probe in d.probes}
     made = {
-        f"{layer}_{lang}": [row(doc, *own[lang, doc["id"]]) for doc in documents(dialogues, lang, layer)]
+        f"{layer}_{lang}": [row(doc, *pairs[lang, doc["id"]], own=own) for doc in documents(dialogues, lang, layer)]
         for lang in sorted({dialogue.lang for dialogue in dialogues})
         for layer in LAYERS
     }
     return {config: rows for config, rows in made.items() if rows}
 
 
-def row(doc: Document, dialogue: Dialogue, probe: Probe) -> Row:
+def row(doc: Document, dialogue: Dialogue, probe: Probe, *, own: bool = False) -> Row:
     """Make the flat row of one probe.
 
     Args:
         doc: Its document: the options are in the places that lm-eval's tasks show them at.
         dialogue: Its dialogue.
         probe: The probe itself.
+        own: Whether the items are a user's own: without our canary.
 
     Returns:
         Columns of the dataset: `input` is what stands before the options in our own prompts, `choices` the options,
@@ -122,15 +128,15 @@ def row(doc: Document, dialogue: Dialogue, probe: Probe) -> Row:
         "question": doc["question"],
         "evidence_turns": probe.evidence_turns,
         "rationale": probe.rationale,
-        "canary": CANARY,
+        "canary": "" if own else CANARY,
     }
 
 
-def _benchmark(configs: Sequence[str]) -> Row:
+def _benchmark(configs: Sequence[str], own: bool) -> Row:
     """Describe the tasks for the hub's benchmark pages; every configuration is one."""
     return {
         "name": "EICAP",
-        "description": DESCRIPTION,
+        "description": OWN if own else DESCRIPTION,
         "evaluation_framework": "inspect-ai",
         "tasks": [
             {
@@ -146,18 +152,17 @@ def _benchmark(configs: Sequence[str]) -> Row:
     }
 
 
-def _card(configs: Sequence[str], tables: Mapping[tuple[str, str], list[Row]]) -> str:
+def _card(configs: Sequence[str], tables: Mapping[tuple[str, str], list[Row]], own: bool) -> str:
     """Write the dataset card: the YAML header of the hub, then the data card of the items."""
     total = sum(map(len, tables.values()))
     header = {
-        "license": LICENSE,
+        "license": "other" if own else LICENSE,
         "language": sorted({config.rpartition("_")[2] for config in configs}),
-        "pretty_name": TITLE,
+        "pretty_name": "Dialogues and probes" if own else TITLE,
         "task_categories": ["multiple-choice", "question-answering"],
         "tags": ["emotional-intelligence", "dialogue", "benchmark", "arxiv:2508.06196"],
         "size_categories": ["n<1K" if total < 1000 else "1K<n<10K" if total < 10_000 else "10K<n<100K"],
-        "annotations_creators": ["machine-generated"],
-        "language_creators": ["machine-generated"],
+        **({} if own else {"annotations_creators": ["machine-generated"], "language_creators": ["machine-generated"]}),
         "configs": [
             {
                 "config_name": config,
@@ -166,11 +171,15 @@ def _card(configs: Sequence[str], tables: Mapping[tuple[str, str], list[Row]]) -
             for config in configs
         ],
     }
+    if own:
+        return (
+            f"---\n{_yaml(header)}---\n\n# Dialogues and probes\n\n{OWN} Say here who wrote them, and their licence.\n"
+        )
     body = (SHIPPED / "DATACARD.md").read_text(encoding="utf-8")
     return f"---\n{_yaml(header)}---\n\n{body}"
 
 
-def _croissant(out: Path, tables: Mapping[tuple[str, str], list[Row]]) -> Row:
+def _croissant(out: Path, tables: Mapping[tuple[str, str], list[Row]], own: bool) -> Row:
     """Describe the files in Croissant 1.0 (MLCommons)."""
     context = json.loads(Path(__file__).with_name("croissant_context.json").read_text(encoding="utf-8"))
     files = [
@@ -198,14 +207,13 @@ def _croissant(out: Path, tables: Mapping[tuple[str, str], list[Row]]) -> Row:
         "@context": context,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "name": "eicap",
-        "description": DESCRIPTION,
-        "license": "https://creativecommons.org/licenses/by/4.0/",
+        "name": "dialogues" if own else "eicap",
+        "description": OWN if own else DESCRIPTION,
+        **({} if own else {"license": "https://creativecommons.org/licenses/by/4.0/"}),
         "url": "https://arxiv.org/abs/2508.06196",
         "version": __version__,
         "datePublished": "2026-11-23",
-        "creator": {"@type": "sc:Organization", "name": "The EICAP tasks maintainers"},
-        "citeAs": "The EICAP tasks maintainers, eicap-tasks. Taxonomy after Nazar and Asgari, arXiv:2508.06196.",
+        **({} if own else {"creator": {"@type": "sc:Organization", "name": AUTHOR}, "citeAs": CITE_AS}),
         "inLanguage": sorted({LANGUAGES[config.rpartition("_")[2]]["bcp47"] for config, _ in tables}),
         "distribution": files,
         "recordSet": sets,

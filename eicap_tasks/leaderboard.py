@@ -94,7 +94,7 @@ def entry(run: Run, format: str = "letters") -> Entry:
         EicapError: The run has no task of the format, or asked only some probes.
     """
     own = run.of(format)
-    if not own.tasks:
+    if not own.tasks and "circular" not in run.formats:
         raise EicapError(f"{run.source}: found the formats {', '.join(run.formats)}, expected {format} among them")
     if own.partial:
         raise EicapError(f"{run.source}: found a partial run ({own.partial[0]}), expected all probes (no --limit)")
@@ -123,17 +123,21 @@ def _settings(task: TaskRun) -> dict[str, str]:
 
 
 def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
-    """Add entries to others; of two with the same name, the later run stays.
+    """Add entries to others. Those of one name are one: of every task, and of circular accuracy, the latest stays.
 
     Returns:
         The entries, sorted by name.
 
     Raises:
-        EicapError: Two entries were asked other items, or the same ones otherwise.
+        EicapError: Two entries were asked other items, or the same ones otherwise, or one has no scores to rank by.
     """
     by_name: dict[str, Entry] = {}
     for one in sorted([*old, *new], key=lambda e: (e.date, json.dumps(e.scores, sort_keys=True))):
-        by_name[one.name] = one
+        before = by_name.get(one.name)
+        by_name[one.name] = one if before is None else _joined(before, one)
+    for one in by_name.values():
+        if not one.scores:
+            raise EicapError(f"{one.name}: found circular tasks alone, expected a run in the format that ranks, too")
     settings: dict[str, tuple[str, Mapping[str, str], set[str]]] = {}
     for one in sorted(by_name.values(), key=lambda e: e.name):
         for task, parts in one.settings.items():
@@ -147,6 +151,17 @@ def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
             if set(one.scores[task]) != probes:
                 raise EicapError(f"{one.name}: {task}: found other probes than those of {name}, expected the same")
     return [by_name[name] for name in sorted(by_name)]
+
+
+def _joined(early: Entry, late: Entry) -> Entry:
+    return Entry(
+        late.name,
+        max(early.date, late.date),
+        {**early.settings, **late.settings},
+        {**early.scores, **late.scores},
+        {**early.dialogues, **late.dialogues},
+        early.circular if late.circular is None else late.circular,
+    )
 
 
 def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 0) -> list[Standing]:
@@ -183,6 +198,9 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
         values = np.array([[entries[i].scores[task][probes[row][1]] for i in own] for row in rows])
         observed[own, k] = values.mean(axis=0)
         means[:, own, k] = statistics.bootstrap_means(values, clusters[rows], resamples, seed, number)
+    means = means[~np.isnan(means[:, ~np.isnan(observed)]).any(axis=1)]  # resamples without a dialogue of some task
+    if len(means) < resamples / 2:
+        raise EicapError("found too few dialogues in some task to rank by, expected more")
     complete = [i for i in range(len(entries)) if not np.isnan(observed[i]).any()]
     ranks = _ranks(observed[complete].mean(axis=1), means[:, complete].mean(axis=2))
     made = []
@@ -237,6 +255,10 @@ def load(path: Path) -> list[Entry]:
                 for task, values in one["scores"].items()
             }
             circular = None if one["circular"] is None else _unit(one["circular"])
+            if not scores or scores.keys() != one["settings"].keys() or not all(scores.values()):
+                raise ValueError("tasks without scores or settings")
+            if not all(isinstance(raw["dialogues"][probe], str) for own in scores.values() for probe in own):
+                raise ValueError("probes without dialogues")
             settings = {
                 str(task): {str(k): safe(v) for k, v in parts.items()} for task, parts in one["settings"].items()
             }

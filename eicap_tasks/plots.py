@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+LABEL = 70
 INK, QUIET, BAND, GOOD, BAD = "#1c2430", "#8a94a2", "#dbe7f5", "#1b62b5", "#b3261e"
 
 
@@ -72,12 +73,12 @@ def dots(points: Sequence[Point], *, axis: str, percent: bool = True, reference:
     if reference is not None:
         axes.axvline(reference, color=QUIET, linewidth=1, linestyle="--", zorder=0)
     axes.set_xlim(low, high)
-    axes.set_yticks(list(rows), [point.label for point in points])
+    axes.set_yticks(list(rows), [_plain(point.label) for point in points])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     if percent:
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.set_xlabel(axis)
+    axes.set_xlabel(_plain(axis))
     return canvas
 
 
@@ -94,6 +95,11 @@ def png(canvas: Any, dpi: int = 160) -> bytes:
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _plain(text: str) -> str:
+    """Return a text that is drawn as it stands, not as a formula, and not too long."""
+    return (text if len(text) <= LABEL else f"{text[: LABEL - 1]}…").replace("$", r"\$")
 
 
 def reliability(bins: Sequence[tuple[float, float, int]]) -> Any:

@@ -71,7 +71,8 @@ def sections(run: Run) -> list[Section]:
     found = [_scores(probes), *_extra(probes)]
     if len(set(probes["lang"])) > 1:
         found.append(_languages(probes))
-    found += [_traps(probes), _places(probes)]
+    read = probes[probes["parsed"] == 1.0]
+    found += [_traps(read), _places(read)] if len(read) else []
     if probes["p_0"].notna().all():
         found.append(_calibration(probes))
     for column, name in NAMES.items():
@@ -81,7 +82,7 @@ def sections(run: Run) -> list[Section]:
 
 def _row(name: str, group: str, values: pd.Series, dialogues: pd.Series) -> dict[str, Any]:
     estimate = cluster_mean(values.to_numpy(), dialogues.to_numpy())
-    return {name: group, "probes": estimate.count, "accuracy": estimate.mean, "95 %": estimate.interval()}
+    return {name: group, "probes": estimate.count, "accuracy": estimate.mean, "95 %": estimate.share_interval()}
 
 
 def _scores(probes: pd.DataFrame) -> Section:
@@ -95,7 +96,7 @@ def _scores(probes: pd.DataFrame) -> Section:
         rows.append(_row("task", f"all, {LANGUAGES[lang]['name']}", own["acc"], own["dialogue"]))
     if len(set(probes["lang"])) > 1:
         rows.append(_row("task", "all", probes["acc"], probes["dialogue"]))
-    note = "Guessing gives 25.0. Intervals: Student's t with standard errors clustered by dialogue."
+    note = "Guessing gives 25.0. Intervals: Wilson's, with the number of probes that clustering by dialogue leaves."
     return Section("scores", "Accuracy by layer and language", note, tuple(rows))
 
 
@@ -242,18 +243,28 @@ def _calibration(probes: pd.DataFrame) -> Section:
     confidence = probes[[f"p_{i}" for i in range(OPTIONS)]].max(axis=1)
     brier = probes["brier_score"]
     rows: list[dict[str, Any]] = [
-        {"measure": "mean confidence in the chosen option", "value": tables.percent(float(confidence.mean()))},
-        {"measure": "accuracy", "value": tables.percent(float(probes["acc"].mean()))},
-        {"measure": "expected calibration error", "value": tables.percent(expected_calibration_error(probes))},
-        {"measure": "Brier score", "value": f"{brier.mean():.3f}" if brier.notna().all() else "–"},
+        {"measure": "mean confidence in the chosen option", "value": float(confidence.mean())},
+        {"measure": "accuracy", "value": float(probes["acc"].mean())},
+        {"measure": "expected calibration error", "value": expected_calibration_error(probes)},
+        {"measure": "Brier score, times 100", "value": float(brier.mean()) if brier.notna().all() else None},
     ]
-    note = "Probabilities of the four options. Brier score: 0 certain and right, 0.75 even odds, 2 certain and wrong."
+    note = (
+        "Probabilities of the four options. Brier score, times 100: 0 certain and right, 75 even odds, 200 certain and "
+        "wrong."
+    )
     return Section("calibration", "Calibration", note, tuple(rows))
 
 
-def notes(run: Run) -> list[str]:
-    """Say what a reader must know about a run before its numbers."""
+def notes(run: Run, formats: Sequence[str] = ()) -> list[str]:
+    """Say what a reader must know about a run before its numbers.
+
+    Args:
+        run: A run of one format.
+        formats: All formats that the run had.
+    """
     found = [f"partial: {text}" for text in run.partial]
+    others = [form for form in formats if form not in run.formats]
+    found += [f"also in this run: {', '.join(others)} (--format)"] if others else []
     versions = {f"{task.signature.get('version')}" for task in run.tasks.values()}
     shown = {task.signature.get("show", "dialogue") for task in run.tasks.values()} - {"dialogue"}
     found += [f"tasks of several versions: {', '.join(sorted(versions))}"] if len(versions) > 1 else []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +30,9 @@ Made = TypeVar("Made")
 OPTIONS: Final = 4
 NAME_LENGTH: Final = 200
 ENDINGS: Final = {"": "letters", "_circular": "circular", "_gen": "gen", "_cf": "cf", "_chain": "chain"}
+LATEST: Final = 4e9
+"""No run began later than in the year 2096."""
+TASK_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 MANY: Final = 12
 """So many runs are read by several processes: each takes a tenth of a second and more."""
 TEXTS: Final = ("skill", "emotion", "emotion_layer", "difficulty", "kind", "culture", "domain", "variety")
@@ -205,6 +209,15 @@ def one(path: str | Path, *, documents: bool = False) -> Run:
 
 
 def _read(path: Path, name: str, keep: Literal["scores", "probes", "documents"]) -> Run:
+    try:
+        return _read_run(path, name, keep)
+    except EicapError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+        raise EicapError(f"{path}: found {safe(repr(error))}, expected a result file as lm-eval writes it") from error
+
+
+def _read_run(path: Path, name: str, keep: Literal["scores", "probes", "documents"]) -> Run:
     raw = _json(path)
     configs = raw.get("configs")
     if not isinstance(configs, dict) or not isinstance(raw.get("results"), dict):
@@ -224,7 +237,7 @@ def _read(path: Path, name: str, keep: Literal["scores", "probes", "documents"])
             _row(rows, task, sample, f"{samples}:{line}", scores_only=keep == "scores")
             count += 1
             if keep == "documents":
-                kept[sample["doc"]["id"], task.lang] = sample["doc"]
+                kept[str(sample["doc"]["id"]), task.lang] = _document(sample["doc"])
         if count != task.asked:
             raise EicapError(f"{samples}: found {count} samples, expected {task.asked}, as {path.name} says")
         one = {"task": task.name, "format": task.format, "layer": task.layer, "lang": task.lang}
@@ -234,8 +247,19 @@ def _read(path: Path, name: str, keep: Literal["scores", "probes", "documents"])
     if len(repeated):
         raise EicapError(f"{path}: found the probe {repeated['probe'].iloc[0]!r} twice in a task, expected once")
     date = raw.get("date")
-    began = float(date) if isinstance(date, int | float) and math.isfinite(date) else 0.0
+    began = float(date) if isinstance(date, int | float) and 0 < date < LATEST else 0.0
     return Run(safe(name) or _model(raw), path, began, tasks, probes, kept)
+
+
+def _document(doc: dict[str, Any]) -> dict[str, Any]:
+    """Return what a page shows of a document, all of it text."""
+    turns = [turn for turn in doc.get("turns") or [] if isinstance(turn, dict)]
+    return {
+        "setting": str(doc.get("setting", "")),
+        "question": str(doc.get("question", "")),
+        "options": [str(option) for option in list(doc["options"])[:OPTIONS]],
+        "turns": [{key: str(turn.get(key, "")) for key in ("name", "text")} for turn in turns],
+    }
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -275,9 +299,9 @@ def _task(path: Path, name: str, config: dict[str, Any], raw: dict[str, Any]) ->
     counts = (raw.get("n-samples") or {}).get(name) or {}
     asked, total = counts.get("effective"), counts.get("original")
     known = layer in LAYERS and lang in LANGUAGES and parts.get("format") in ENDINGS.values()
-    if not known or not isinstance(asked, int) or not isinstance(total, int) or "/" in name or "\\" in name:
+    if not known or not isinstance(asked, int) or not isinstance(total, int) or not TASK_NAME.fullmatch(name):
         raise EicapError(f"{path}: found the task {safe(name)!r} without layer, language, format or counts of samples")
-    return TaskRun(name, layer, lang, parts["format"], {k: safe(v) for k, v in parts.items()}, asked, total)
+    return TaskRun(name, layer, lang, parts["format"], {safe(k): safe(v) for k, v in parts.items()}, asked, total)
 
 
 def _model(raw: dict[str, Any]) -> str:
@@ -286,7 +310,7 @@ def _model(raw: dict[str, Any]) -> str:
     gguf = arguments.get("gguf_file") if isinstance(arguments, dict) else None
     name = safe(raw.get("model_name") or (raw.get("config") or {}).get("model") or "unknown")
     name = Path(str(gguf)).stem if gguf else name
-    name = name if not name.startswith(("/", ".")) else Path(name).name or name
+    name = "/".join(Path(name).parts[-2:]).lstrip("/") if name.startswith(("/", ".")) else name
     return safe(f"{name} + {Path(str(peft)).name}" if peft else name)
 
 
@@ -309,7 +333,7 @@ def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], plac
         }
         for name in OTHER_METRICS:
             found = sample.get(name)
-            values[name] = float(found) if isinstance(found, int | float) else math.nan
+            values[name] = _unit(found, 2.0) if isinstance(found, int | float) else math.nan
         if not scores_only:
             reach = doc.get("reach", -1)
             values |= {"reach": reach if isinstance(reach, int) else -1, **_choices(task.format, sample)}
@@ -323,10 +347,10 @@ def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], plac
         rows[name].append(value)
 
 
-def _unit(value: Any) -> float:
+def _unit(value: Any, most: float = 1.0) -> float:
     number = float(value)
-    if not 0.0 <= number <= 1.0:
-        raise ValueError(f"acc {number}")
+    if not 0.0 <= number <= most:
+        raise ValueError(f"score {number}")
     return number
 
 

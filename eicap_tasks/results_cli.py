@@ -48,7 +48,7 @@ def report(
         _write(out, files, [run])
     console = Console()
     console.print(Text(f"{chosen.name}, format {chosen.formats[0]}", style="bold"))
-    for note in reporting.notes(chosen):
+    for note in reporting.notes(chosen, read.formats):
         console.print(Text(note, style="yellow"))
     for section in found:
         console.print(tables.terminal(section.shown(), section.title))
@@ -72,7 +72,7 @@ def compare(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Compare what two runs share although they differ.")] = False,
     resamples: Annotated[int, typer.Option(min=100, help="Of the bootstrap and the test.")] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of both.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of both.")] = 0,
 ) -> None:
     """Compare runs with a base, probe by probe: difference, interval, tests corrected for their number, power.
 
@@ -98,6 +98,7 @@ def compare(
         }
         _write(out, files, [base, *others])
     console = Console()
+    console.print(Text(f"format {found.format}, score {found.metric}", style="bold"))
     for note in found.notes:
         console.print(Text(note, style="yellow"))
     for row_set in comparison.tables_of(found):
@@ -143,7 +144,9 @@ def submit(
     run: Annotated[str, typer.Argument(help="A result file or folder of lm-eval with one run.")],
     model_id: Annotated[str, typer.Option("--model-id", help="The model on the hub: ORG/NAME.")],
     out: Annotated[Path, typer.Option(help="Folder to write the files into.")],
-    dataset_id: Annotated[str, typer.Option("--dataset-id", help="The items on the hub: ORG/NAME.")] = "eicap/eicap",
+    dataset_id: Annotated[
+        str | None, typer.Option("--dataset-id", help="The items on the hub: ORG/NAME; must be given for own items.")
+    ] = None,
     model_index: Annotated[bool, typer.Option("--model-index", help="The older model-index block, too.")] = False,
 ) -> None:
     """Write a model's scores for the Hugging Face hub, as `.eval_results/*.yaml`. Nothing is uploaded.

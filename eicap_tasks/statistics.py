@@ -46,6 +46,22 @@ class Estimate:
         reach = float(stats.t.ppf(0.5 + level / 2, self.clusters - 1)) * self.se
         return self.mean - reach, self.mean + reach
 
+    def share_interval(self, level: float = LEVEL) -> tuple[float, float] | None:
+        """Return the confidence interval of a mean of values from 0 to 1: Wilson's score interval (Wilson 1927).
+
+        Its number of trials is the effective one that the cluster-robust standard error leaves, mean (1 - mean) / se^2
+        (Korn & Graubard 1998, Confidence Intervals for Proportions with Small Expected Number of Positive Counts),
+        at most the number of values; the number of clusters where all values are the same. None with one cluster.
+        """
+        if self.se is None:
+            return None
+        spread = self.mean * (1 - self.mean)
+        trials = min(self.count, spread / self.se**2) if self.se > 1e-12 and spread > 0 else self.clusters
+        z = float(stats.t.ppf(0.5 + level / 2, self.clusters - 1))
+        center = (self.mean + z**2 / (2 * trials)) / (1 + z**2 / trials)
+        reach = z / (1 + z**2 / trials) * float(np.sqrt(spread / trials + z**2 / (4 * trials**2)))
+        return max(0.0, center - reach), min(1.0, center + reach)
+
     def p_above(self, value: float) -> float:
         """Return the one-sided p value of a mean above `value`: small where the mean is clearly above it.
 

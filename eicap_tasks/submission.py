@@ -10,11 +10,23 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml, parse_eval_result_entries
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
+from eicap_tasks import items
 from eicap_tasks.errors import EicapError
 from eicap_tasks.results import Run, TaskRun
 from eicap_tasks.statistics import cluster_mean
+from eicap_tasks.vocabulary import LANGUAGES
 
 MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+DATASET: Final = "eicap/eicap"
+"""Where the items that ship with this package are meant to be on the hub."""
+
+
+def _own_items(run: Run) -> str | None:
+    """Return a task that was asked other items than the shipped ones."""
+    own = {lang: items.digest(items.load(items.shipped("test", lang)))[:12] for lang in LANGUAGES}
+    return next((t.name for t in run.tasks.values() if t.signature.get("items") != own[t.lang]), None)
 
 
 def check_id(option: str, found: str) -> str:
@@ -28,7 +40,7 @@ def check_id(option: str, found: str) -> str:
     return found
 
 
-def files(run: Run, model_id: str, dataset_id: str, *, model_index: bool = False) -> dict[str, str]:
+def files(run: Run, model_id: str, dataset_id: str | None = None, *, model_index: bool = False) -> dict[str, str]:
     """Write the scores of a run as the hub wants them.
 
     Runs with another format or other settings go into files of their own, so that they are never taken for the same.
@@ -36,17 +48,23 @@ def files(run: Run, model_id: str, dataset_id: str, *, model_index: bool = False
     Args:
         run: A complete run.
         model_id: Id of the model on the hub.
-        dataset_id: Id of the items' dataset on the hub, as `eicap export-dataset` makes it.
+        dataset_id: Id of the items' dataset on the hub, as `eicap export-dataset` makes it; `DATASET` if None, which
+            only the items that ship with the package may be.
         model_index: Whether to write the older block too.
 
     Returns:
         Name of the file, relative to the root of the model's repository -> its text.
 
     Raises:
-        EicapError: An id is no id, the run is partial, or the model did not see the dialogues.
+        EicapError: An id is no id, own items have no dataset, the run is partial or has no date, or the model did not
+            see the dialogues.
     """
     check_id("--model-id", model_id)
-    check_id("--dataset-id", dataset_id)
+    if dataset_id is None and (own := _own_items(run)):
+        raise EicapError(f"{run.source}: {own}: found other items than those of this package, expected --dataset-id")
+    dataset_id = check_id("--dataset-id", dataset_id or DATASET)
+    if not run.date:
+        raise EicapError(f"{run.source}: found no date of the run, expected the file as lm-eval wrote it")
     if run.partial:
         raise EicapError(f"{run.source}: found a partial run ({run.partial[0]}), expected all probes (no --limit)")
     blind = [task.name for task in run.tasks.values() if task.signature.get("show", "dialogue") != "dialogue"]
@@ -96,7 +114,7 @@ def _accuracy(run: Run, task: TaskRun) -> float:
 
 def _notes(run: Run, task: TaskRun) -> str:
     own = run.probes[run.probes["task"] == task.name]
-    interval = cluster_mean(own["acc"].to_numpy(), own["dialogue"].to_numpy()).interval()
+    interval = cluster_mean(own["acc"].to_numpy(), own["dialogue"].to_numpy()).share_interval()
     shown = f", 95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
     parts = ("format", "context", "shots", "chat", "version", "items", "lm_eval", "eicap")
     settings = ", ".join(f"{part} {task.signature[part]}" for part in parts if part in task.signature)

@@ -104,7 +104,8 @@ def test_error_rates_over_two_thousand_pairs_of_runs(monkeypatch: pytest.MonkeyP
         base_frame.probes["acc"], other_frame.probes["acc"] = base.ravel(), other.ravel()
         found = compare(base_frame, [other_frame], families=("layers",), resamples=400)
         false += any(row.significant for row in found.rows if row.family == "layers")
-        held.append(next(row.interval[0] <= 0 <= row.interval[1] for row in found.rows if row.group == "overall"))
+        low, high = found.rows[-1].interval or (1.0, -1.0)
+        held.append(low <= 0 <= high)
     assert 0.035 <= false / runs <= 0.065
     assert 0.93 <= sum(held) / runs <= 0.97
 
@@ -128,7 +129,9 @@ def test_identical_runs_have_exactly_no_difference(pair: tuple[Any, Any]) -> Non
 def test_all_right_and_all_wrong(base: Any, other: Any, difference: float) -> None:
     rows = compare(made_up("a", base), [made_up("b", other)]).rows
     assert {row.difference for row in rows} == {difference}
-    assert {row.interval for row in rows} == {(difference, difference)}
+    assert {row.interval for row in rows} == {None if difference else (0.0, 0.0)}
+    if difference:
+        assert rows[0].sentence == f"tracking: {100 * difference:+.1f} points –, significant after correction"
     assert all(row.significant == (difference != 0) for row in rows)
 
 
@@ -137,25 +140,29 @@ def test_one_dialogue_says_nothing_but_its_own_scores() -> None:
     other[0, 0, 0, :2] = 1.0
     row = compare(made_up("a", base), [made_up("b", other)]).rows[0]
     assert row.difference == pytest.approx(2 / 3)
-    assert (row.p, row.detectable, row.significant) == (1.0, None, False)
+    assert (row.p, row.detectable, row.significant, row.interval) == (1.0, None, False, None)
+    assert row.sentence == "tracking: +66.7 points; too few dialogues to say more"
 
 
 def test_the_sentences() -> None:
     fields: dict[str, Any] = {
         "other": "b", "family": "layers", "probes": 400, "dialogues": 200, "base": 0.5, "score": 0.561, "p": 0.001,
-        "mcnemar_p": 0.002, "tests": 4, "detectable": 0.068,
+        "mcnemar_p": 0.002, "tests": 4, "same": False, "se": 0.0202,
     }  # fmt: skip
     up = comparison.Difference(**fields, group="appraisal", difference=0.061, interval=(0.02, 0.102), holm_p=0.004)
     assert up.sentence == "appraisal: +6.1 points [+2.0, +10.2], significant after correction"
     flat = comparison.Difference(
         **{**fields, "p": 0.4}, group="tracking", difference=0.01, interval=(-0.03, 0.05), holm_p=0.8
     )
-    assert flat.sentence == "tracking: no significant difference; effects below 7 points could not have been seen"
+    assert (
+        flat.sentence == "tracking: no significant difference; effects below 7 points could not have been seen reliably"
+    )
     lucky = comparison.Difference(
         **{**fields, "p": 0.03}, group="cause", difference=0.04, interval=(0, 0.08), holm_p=0.09
     )
     assert lucky.sentence == (
-        "cause: no significant difference (p 0.030 before correction); effects below 7 points could not have been seen"
+        "cause: no significant difference (p 0.030 before correction); "
+        "effects below 7 points could not have been seen reliably"
     )
 
 
@@ -167,6 +174,10 @@ def test_the_correction_covers_all_runs_of_a_family(pair: tuple[Any, Any]) -> No
     assert len(own) == 16
     assert {row.tests for row in own} == {16}
     assert [row.holm_p for row in own] == pytest.approx(statistics.holm([row.p for row in own]))
+    alone = compare(made_up("a", base), [made_up("b", other)], families=("languages",)).rows[0]
+    assert alone.detectable is not None
+    assert own[0].detectable is not None
+    assert own[0].detectable > alone.detectable  # sixteen tests instead of eight
 
 
 def test_what_differs_is_named_and_refused(pair: tuple[Any, Any]) -> None:
@@ -205,6 +216,8 @@ def test_unknown_names_are_refused(pair: tuple[Any, Any]) -> None:
         compare(run, [run], format="gen")
     with pytest.raises(EicapError, match="--metric: found no acc_circular in these tasks, allowed: acc"):
         compare(run, [run], metric="acc_circular")
+    with pytest.raises(EicapError, match="--metric: found 'gold', allowed: acc, acc_circular"):
+        compare(run, [run], metric="gold")
     with pytest.raises(EicapError, match="found one run, expected a base and one or more"):
         compare(run, [])
 
@@ -218,8 +231,9 @@ def test_regressions(pair: tuple[Any, Any]) -> None:
     assert regressions(found, [f"cause:{fall['cause'] - 0.1}"]) == [f"b: cause fell by {fall['cause']:.1f} points"]
     with pytest.raises(EicapError, match=r"found 'apraisal', allowed: .*; did you mean 'appraisal'"):
         regressions(found, ["apraisal"])
-    with pytest.raises(EicapError, match="found 'cause:x', expected GROUP or GROUP:POINTS"):
-        regressions(found, ["cause:x"])
+    for wrong in ("cause:x", "cause:nan", "cause:-1"):
+        with pytest.raises(EicapError, match=f"found '{wrong}', expected GROUP or GROUP:POINTS"):
+            regressions(found, [wrong])
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +254,7 @@ def test_the_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
     out = command("compare", f"before={before}", f"after={after}", "--out", "diff", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert max(map(len, out.stdout.splitlines())) <= 80 or "wrote" in out.stdout
-    assert "the four layers, both languages together (Holm over 4 tests)" in out.stdout
+    assert "the four layers, all languages together (Holm over 4 tests)" in out.stdout
     assert {file.name for file in (tmp_path / "diff").iterdir()} == {
         f"compare.{ending}" for ending in ("md", "csv", "json", "png", "svg")
     }

@@ -114,11 +114,14 @@ def test_the_benchmark_file_names_what_the_hub_asks_for(folder: Path) -> None:
 
 
 def test_own_items_make_one_split(tmp_path: Path) -> None:
-    files = export.export(tmp_path / "out", {"test": dialogues(5, ("en",))})
+    files = export.export(tmp_path / "out", {"test": dialogues(5, ("en",))}, own=True)
     names = {str(file.relative_to(tmp_path / "out")) for file in files}
-    assert names == {f"{layer}_en/test.jsonl" for layer in LAYERS} | {
-        "README.md", "croissant.json", "eval.yaml", "validation.jsonl"
-    }  # fmt: skip
+    assert names == {f"{layer}_en/test.jsonl" for layer in LAYERS} | {"README.md", "croissant.json", "eval.yaml"}
+    text = "".join(file.read_text(encoding="utf-8") for file in files)
+    assert not any(claim in text for claim in ("cc-by", "creativecommons.org/licenses", "blind", "machine-generated"))
+    assert "license: other" in text
+    assert "eicap-canary" not in text
+    assert not list(mlcroissant.Dataset(tmp_path / "out" / "croissant.json").metadata.issues.errors)
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:

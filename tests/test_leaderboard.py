@@ -82,6 +82,18 @@ def test_of_two_runs_of_one_name_the_later_stays() -> None:
     assert merge([late], [early]) == [late]
 
 
+def test_tasks_run_apart_are_one_entry() -> None:
+    both = scores(0.5, 1)
+    english = entry(made_up("m", both[:, :1], date=1.0))
+    whole = entry(made_up("m", both, date=2.0))
+    settings = {task: parts for task, parts in whole.settings.items() if task.endswith("_ar")}
+    arabic = Entry("m", 2.0, settings, {task: whole.scores[task] for task in settings}, whole.dialogues)
+    (joined,) = merge([english], [arabic])
+    assert standings([joined])[0].overall == pytest.approx(standings([whole])[0].overall)
+    with pytest.raises(EicapError, match="m: found circular tasks alone, expected a run in the format that ranks, too"):
+        merge([], [Entry("m", 0.0, {}, {}, {}, 0.5)])
+
+
 def test_what_was_asked_otherwise_is_refused() -> None:
     one = entry(made_up("one", scores(0.5, 1)))
     other = entry(made_up("two", scores(0.5, 2), signature={"items": "z"}))
@@ -101,6 +113,19 @@ def test_a_model_without_all_tasks_has_no_rank_and_comes_last() -> None:
     ]
 
 
+def broken(**changes: Any) -> str:
+    """A leaderboard of one model, with something of it replaced."""
+    one = {
+        "name": "m",
+        "date": 0,
+        "circular": None,
+        "settings": {"t": {}},
+        "scores": changes.get("scores", {"t": [1.0]}),
+    }
+    raw = {"schema": 1, "probes": {"t": ["p"]}, "dialogues": changes.get("dialogues", {"p": "d"}), "entries": [one]}
+    return json.dumps(raw)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -109,6 +134,10 @@ def test_a_model_without_all_tasks_has_no_rank_and_comes_last() -> None:
         ("[]", "expected a file that eicap leaderboard wrote"),
         ('{"schema": 2}', "found the schema 2, expected 1"),
         ('{"schema": 1, "entries": [{}]}', "expected a file that eicap leaderboard wrote"),
+        (broken(dialogues={}), "expected a file that eicap leaderboard wrote"),
+        (broken(dialogues=[]), "expected a file that eicap leaderboard wrote"),
+        (broken(scores={}), "tasks without scores or settings"),
+        (broken(scores={"t": [2.0]}), "score 2.0"),
     ],
 )
 def test_a_broken_leaderboard_is_named_and_kept(tmp_path: Path, text: str, message: str) -> None:
@@ -169,7 +198,9 @@ def test_a_partial_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_submission_is_read_by_the_hub_s_own_classes(folders: list[Path], tmp_path: Path) -> None:
-    out = command("submit", folders[0], "--model-id", "org/a", "--out", "sub", "--model-index", cwd=tmp_path)
+    line = ["submit", folders[0], "--model-id", "org/a", "--out", "sub", "--model-index"]
+    assert "found other items than those of this package, expected --dataset-id" in command(*line, cwd=tmp_path).stderr
+    out = command(*line, "--dataset-id", "eicap/eicap", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     assert "hf upload org/a sub/.eval_results .eval_results --create-pr" in out.stdout
     run = results.one(folders[0])

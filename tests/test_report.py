@@ -44,8 +44,10 @@ def test_accuracy_by_layer_and_language(run: Run, found: dict[str, Section]) -> 
     own = run.probes.query("layer == 'cause' and lang == 'ar'")["acc"]
     assert rows["cause, Arabic"]["accuracy"] == own.mean()
     assert rows["cause, Arabic"]["probes"] == 24
-    half = 2.0687 * own.std(ddof=1) / math.sqrt(24)  # t(0.975, 23)
-    assert rows["cause, Arabic"]["95 %"] == pytest.approx((own.mean() - half, own.mean() + half), abs=1e-4)
+    t, n = 2.0687, own.mean() * (1 - own.mean()) / (own.var(ddof=1) / 24)  # t(0.975, 23), effective number
+    center, reach = own.mean() + t**2 / (2 * n), t * math.sqrt(own.mean() * (1 - own.mean()) / n + t**2 / (4 * n**2))
+    expected = ((center - reach) / (1 + t**2 / n), (center + reach) / (1 + t**2 / n))
+    assert rows["cause, Arabic"]["95 %"] == pytest.approx(expected, abs=1e-4)
     assert rows["all"]["probes"] == 192
 
 
@@ -129,11 +131,12 @@ def test_notes_name_what_is_not_whole(tmp_path: Path) -> None:
 
 
 def test_the_page_escapes_what_a_stranger_wrote(run: Run) -> None:
-    doc = dict(next(iter(run.documents.values())))
+    key, first = next(iter(run.documents.items()))
+    doc = dict(first)
     doc["question"] = "<script>alert(1)</script>"
     doc["options"] = ["<img src=x onerror=alert(2)>", "b", "c", "d"]
     doc["turns"] = [{"name": "<b>", "role": "user", "text": "{{ 7*7 }}</div>"}]
-    evil = Run("<script>alert(3)</script>", run.source, 0.0, run.tasks, run.probes, {(doc["id"], "en"): doc})
+    evil = Run("<script>alert(3)</script>", run.source, 0.0, run.tasks, run.probes, {key: doc})
     page = report.as_page(evil, report.sections(evil))
     assert "<script>alert" not in page
     assert "<img" not in page

@@ -41,7 +41,7 @@ def write(path: Path, text: str | bytes) -> None:
     Raises:
         EicapError: The file cannot be written there.
     """
-    data = text.encode("utf-8") if isinstance(text, str) else text
+    data = text.encode("utf-8", errors="replace") if isinstance(text, str) else text
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
