@@ -44,17 +44,16 @@ def write_run(
     score: Score,
     tasks: Sequence[str] = ("eicap",),
     *,
-    data: Path,
+    data: Path | None = None,
     name: str = "org/model",
     write: Callable[[dict[str, Any]], str] = lambda doc: "Answer: B",
     samples: bool = True,
     limit: int | None = None,
     options: dict[str, Any] | None = None,
 ) -> Path:
-    """Run lm-eval with a scripted model and let it write its files; return the folder."""
-    manager = TaskManager(
-        include_path=str(TASKS), include_defaults=False, metadata={"eicap": {"data": str(data), **(options or {})}}
-    )
+    """Run lm-eval with a scripted model, on items of its own or on ours, and let it write its files."""
+    ours = {**({"data": str(data)} if data else {}), **(options or {})}
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"eicap": ours} if ours else None)
     results = lm_eval.simple_evaluate(
         model=ScriptedModel(score, write=write), tasks=list(tasks), task_manager=manager, limit=limit,
         bootstrap_iters=0, apply_chat_template=True, log_samples=True,

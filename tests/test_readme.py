@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from artificial import dialogues
-from runs import items_file, noisy, write_run
+from runs import noisy, write_run
 
 from eicap_tasks import items
 from eicap_tasks.documents import documents
@@ -60,9 +59,8 @@ def test_the_page_on_servers_says_what_was_not_tried() -> None:
 def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `results` with a base and a tuned run, as the commands of the README name them."""
     folder = tmp_path_factory.mktemp("readme")
-    data = items_file(folder, dialogues(12))
     for name, skill in (("base", 1.0), ("tuned", 2.0)):
-        write_run(folder / "results" / name, noisy(1, skill), data=data, name=f"org/{name}")
+        write_run(folder / "results" / name, noisy(1, skill), name=f"org/{name}")
     return folder / "results"
 
 
