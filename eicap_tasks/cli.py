@@ -219,6 +219,45 @@ def export_dataset(
     typer.echo(f"to upload it: hf upload YOUR_NAME/eicap {out} --repo-type dataset")
 
 
+@app.command("export-sft")
+def export_sft(
+    out: Annotated[Path, typer.Argument(help="JSONL file to write.")],
+    data: Annotated[list[Path] | None, typer.Option(help="Own items; the shipped dev split if none.")] = None,
+    test: Annotated[
+        list[Path] | None, typer.Option(help="Own items that must stay out, besides the shipped test split.")
+    ] = None,
+    lang: Annotated[str | None, typer.Option(help="One language alone.")] = None,
+    context_kind: Annotated[
+        context.ContextKind, typer.Option("--context", help="The dialogue as chat turns, or as a transcript.")
+    ] = "turns",
+    system: Annotated[
+        options.System, typer.Option(help="Where the instruction stands: user for templates without a system message.")
+    ] = "auto",
+) -> None:
+    """Write dialogues with probes as chats to train on: the probe as a turn, the answer with its reason.
+
+    Dialogues of the test split are refused, and so is what shares much text with one.
+
+    Example: `eicap export-sft ei.jsonl`
+    """
+    from eicap_tasks import sft
+
+    paths = data or [items.shipped("dev", code) for code in LANGUAGES]
+    pages.refuse_over(out, [*paths, *(test or [])])
+    if lang is not None and lang not in LANGUAGES:
+        raise EicapError(f"--lang: found {lang!r}, allowed: {', '.join(LANGUAGES)}{nearest(lang, LANGUAGES)}")
+    chosen = [d for d in items.load(*paths) if lang in (None, d.lang)]
+    kept_out = [d for code in LANGUAGES for d in items.load(items.shipped("test", code))]
+    rows = sft.examples(
+        chosen, [*kept_out, *(items.load(*test) if test else [])], context_kind=context_kind, system=system
+    )
+    if not rows:
+        raise EicapError(f"found no probe in {lang}, expected one or more")
+    pages.write(out, sft.as_jsonl(rows))
+    counts = Counter(str(row["lang"]) for row in rows)
+    typer.echo(f"{out}: " + ", ".join(f"{counts[code]} chats in {LANGUAGES[code]['name']}" for code in sorted(counts)))
+
+
 results_cli.register(app)
 
 

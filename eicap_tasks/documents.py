@@ -30,9 +30,9 @@ class Document(TypedDict):
 
     In a chain, `earlier` has the probes of the dialogue that come before, and each document's `turns` begin
     where those of the one before it end; only the first has the setting. With `form` "cloze" the options are
-    not listed in the prompt: each option's label is its own text. `reply_by` is the name of the speaker who
-    would reply, "" where nothing tells. `reach` is how many turns before the last visible one the earliest turn
-    lies that the answer needs (0: the last visible turn itself).
+    not listed in the prompt: each option's label is its own text; with "explained" the reason is asked for, too.
+    `reply_by` is the name of the speaker who would reply, "" where nothing tells. `reach` is how many turns before
+    the last visible one the earliest turn lies that the answer needs (0: the last visible turn itself).
     """
 
     id: str
@@ -56,7 +56,7 @@ class Document(TypedDict):
     labels: list[str]
     traps: list[str]
     gold: int
-    form: Literal["letters", "cloze"]
+    form: Literal["letters", "cloze", "explained"]
     reply_by: str
     earlier: list[Document]
 

@@ -36,6 +36,10 @@ def _labels(found: object) -> object:
     return found
 
 
+System = Literal["auto", "user"]
+"""Where the instruction stands: in a system message where the chat template has one, or in the first user message."""
+
+
 class Options(BaseModel):
     """What a user can set for a run, e.g. `--metadata '{"eicap": {"data": "my_items.jsonl"}}'`."""
 
@@ -47,7 +51,7 @@ class Options(BaseModel):
     context: ContextKind = Field(
         default="turns", description="in chat mode: the dialogue's turns as messages, or a transcript in one"
     )
-    system: Literal["auto", "user"] = Field(
+    system: System = Field(
         default="auto", description="where the instruction stands: where the chat template takes it, or with the user"
     )
     labels: Annotated[str, BeforeValidator(_labels)] = Field(

@@ -57,16 +57,21 @@ def most_alike(dialogues: Sequence[Dialogue]) -> tuple[float, tuple[str, ...]]:
         The share (0 to 1) of the 5-grams of the shorter one's turns that the other has too, and the ids of the two;
         0.0 and no ids where none share any.
     """
-    grams = {d.id: {g for turn in d.turns for g in _grams(_words(turn.text))} for d in dialogues}
+    by_id = {d.id: grams(d) for d in dialogues}
     holders = defaultdict(list)
-    for dialogue, own in grams.items():
+    for dialogue, own in by_id.items():
         for gram in own:
             holders[gram].append(dialogue)
     shared = Counter(pair for who in holders.values() for pair in combinations(sorted(who), 2))
     best: tuple[float, tuple[str, ...]] = (0.0, ())
     for pair, count in sorted(shared.items()):
-        best = max(best, (count / min(len(grams[d]) for d in pair), pair), key=lambda entry: entry[0])
+        best = max(best, (count / min(len(by_id[d]) for d in pair), pair), key=lambda entry: entry[0])
     return best
+
+
+def grams(dialogue: Dialogue) -> set[tuple[str, ...]]:
+    """Collect the word 5-grams of a dialogue's turns, in lower case."""
+    return {gram for turn in dialogue.turns for gram in _grams(_words(turn.text))}
 
 
 def near_duplicates(dialogues: Sequence[Dialogue]) -> list[tuple[str, str, str, str]]:
