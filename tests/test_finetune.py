@@ -1,0 +1,390 @@
+"""LoRA fine-tuning on chats: what is read, what is learnt, and that a run can be interrupted and repeated."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+from datasets import Dataset
+from peft import PeftModel
+from tiny import tiny_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from eicap_tasks.errors import EicapError
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "examples" / "finetune"
+sys.path.insert(0, str(FOLDER))
+
+import chats  # noqa: E402
+import finetune  # noqa: E402
+import preflight  # noqa: E402
+import settings as settings_module  # noqa: E402
+
+PLAIN = FOLDER / "plain.jinja"
+FORMS = sorted(FOLDER.glob("*.yaml"))
+
+
+def turns(count: int) -> list[str]:
+    """Texts of UltraChat's form: a user's, an assistant's, and so on."""
+    return [f"{'Why is the sea salty' if i % 2 == 0 else 'Rivers bring the salt'}, {i}." for i in range(count)]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twelve chats of two and four turns in UltraChat's form."""
+    file = tmp_path / "chats.jsonl"
+    rows = [{"id": f"c{i}", "data": turns(2 + 2 * (i % 2))} for i in range(12)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def run_file(tmp_path: Path, tiny: Path, data: Path) -> Path:
+    """Settings of a run of six steps."""
+    file = tmp_path / "run.yaml"
+    raw = {
+        "model": {"pretrained": str(tiny), "dtype": "float32", "chat_template": str(PLAIN)},
+        "data": {"source": str(data)},
+        "lora": {"r": 4, "alpha": 8},
+        "training": {
+            "epochs": 2, "batch_size": 2, "gradient_accumulation": 2, "max_length": 256, "save_steps": 2,
+            "logging_steps": 1, "learning_rate": 0.01, "warmup_steps": 1,
+        },
+        "output": str(tmp_path / "out"),
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(raw))
+    return file
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(torch.tensor([[5, 6, 7, 8]])).logits
+    return found
+
+
+def test_every_form_of_chats_is_read_alike(tmp_path: Path) -> None:
+    messages = [{"role": chats.ROLES[1 + i % 2], "content": text} for i, text in enumerate(turns(4))]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"id": "x", "data": turns(4)}) + "\n\n")
+    (tmp_path / "b.json").write_text(json.dumps([{"prompt_id": "x", "messages": messages}]))
+    Dataset.from_list([{"id": "x", "messages": messages}]).to_parquet(tmp_path / "c.parquet")
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "train.jsonl").write_text(json.dumps({"id": "x", "messages": messages}) + "\n")
+    expected = [chats.Chat("x", messages)]
+    for name in ("a.jsonl", "b.json", "c.parquet", "hub"):  # a folder is loaded as a dataset of the hub is
+        assert chats.load(str(tmp_path / name)) == expected, name
+    assert chats.digest(expected) == chats.digest(chats.load(str(tmp_path / "b.json")))
+
+
+def test_limit_and_missing_ids(data: Path, tmp_path: Path) -> None:
+    assert [chat.id for chat in chats.load(str(data), limit=3)] == ["c0", "c1", "c2"]
+    (tmp_path / "n.jsonl").write_text(f"{json.dumps({'data': turns(2)})}\n" * 2)
+    assert [chat.id for chat in chats.load(str(tmp_path / "n.jsonl"))] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([], "x: found list, expected an object"),
+        ({"text": "hi"}, "x: found the fields text, expected messages (a list of role and content) or data (a list of "
+         "texts, the user first)"),
+        ({"data": ["a"]}, "x: data: found 1 turns, expected an even number, the assistant's last"),
+        ({"data": []}, "x: data: found 0 turns, expected an even number, the assistant's last"),
+        ({"data": ["a", " "]}, "x: data[1]: content: found ' ', expected a text"),
+        ({"messages": [{"role": "human", "content": "a"}]}, "x: messages[0]: role: found 'human', expected system, "
+         "user, assistant"),
+        ({"messages": [{"role": r, "content": "a"} for r in ("system", "user", "user")]},
+         "x: messages[2]: role: found user, expected assistant (in turn, the user first)"),
+    ],
+)  # fmt: skip
+def test_chats_in_the_wrong_form(row: Any, message: str) -> None:
+    with pytest.raises(EicapError, match=f"^{re.escape(message)}$"):
+        chats.read(row, "x", "1")
+
+
+def test_files_in_the_wrong_form(tmp_path: Path) -> None:
+    (tmp_path / "cut.jsonl").write_text(json.dumps({"data": turns(2)}) + '\n{"data": ["a",')
+    with pytest.raises(EicapError, match=r"cut\.jsonl:2: found no JSON"):
+        chats.load(str(tmp_path / "cut.jsonl"))
+    (tmp_path / "twice.jsonl").write_text(f"{json.dumps({'id': 1, 'data': turns(2)})}\n" * 2)
+    with pytest.raises(EicapError, match=r"twice\.jsonl:2: id: found '1' again, expected every id once"):
+        chats.load(str(tmp_path / "twice.jsonl"))
+    (tmp_path / "none.parquet").write_text("no")
+    with pytest.raises(EicapError, match=r"none\.parquet: found no Parquet table"):
+        chats.load(str(tmp_path / "none.parquet"))
+    with pytest.raises(EicapError, match="no such file"):
+        chats.load(str(tmp_path / "absent.jsonl"))
+    with pytest.raises(EicapError, match=r"nobody/nothing: found no such data, expected a file \(\.jsonl"):
+        chats.load("nobody/nothing")
+
+
+def test_settings_say_what_is_wrong(run_file: Path) -> None:
+    raw = yaml.safe_load(run_file.read_text())
+    raw["training"] |= {"epoch": 2, "learning_rate": -1}
+    del raw["output"]
+    run_file.write_text(yaml.safe_dump(raw))
+    with pytest.raises(EicapError) as caught:
+        settings_module.load(run_file)
+    lines = str(caught.value).splitlines()
+    assert [line.removeprefix(f"{run_file}: ") for line in lines] == [
+        "training.learning_rate: found -1, expected: input should be greater than or equal to 0",
+        "training.epoch: found an unknown key, expected epochs, max_steps, learning_rate, schedule, warmup_steps, "
+        "batch_size, gradient_accumulation, max_length, packing, gradient_checkpointing, seed, save_steps, "
+        "logging_steps; did you mean 'epochs'?",
+        "output: found nothing, expected a value",
+    ]
+    with pytest.raises(EicapError, match=r"expected KEY=VALUE, such as training\.epochs=2"):
+        settings_module.load(run_file, ["output"])
+    with pytest.raises(EicapError, match="found no section 'output'"):
+        settings_module.load(run_file, ["output=x", "output.y=1"])
+
+
+@pytest.mark.parametrize("file", FORMS, ids=lambda file: file.stem)
+def test_the_settings_that_ship(file: Path) -> None:
+    found = settings_module.load(file)
+    assert str(found.output) == f"results/finetune/{file.stem}"
+    papers = re.fullmatch(r"qwen2\.5-7b(-instruct)?_ultrachat-(en|ar)", file.stem)
+    if papers:
+        assert found.model.pretrained == ("Qwen/Qwen2.5-7B-Instruct" if papers[1] else "Qwen/Qwen2.5-7B")
+        assert found.data.source == ("HuggingFaceH4/ultrachat_200k" if papers[2] == "en" else "ultrachat-ar.jsonl")
+        assert (found.model.dtype, found.training.packing, found.lora.r) == ("bfloat16", True, 16)
+    assert len(FORMS) == 6
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_the_configurations_of_accelerate(name: str) -> None:
+    config = load_config_from_file(str(FOLDER / "accelerate" / f"{name}.yaml"))
+    assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp": "FSDP"}[name]
+    assert (config.num_processes, config.mixed_precision) == (4, "bf16")
+
+
+def learnt(tokenizer: Any, template: str, messages: list[dict[str, str]]) -> list[str]:
+    """The pieces of text that are learnt."""
+    found = tokenizer.apply_chat_template(
+        messages, chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    pieces: list[list[int]] = [[]]
+    for token, mask in zip(found["input_ids"], found["assistant_masks"], strict=True):
+        if mask:
+            pieces[-1].append(token)
+        elif pieces[-1]:
+            pieces.append([])
+    return [tokenizer.decode(piece) for piece in pieces if piece]
+
+
+TALK = [
+    {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why salt?"},
+    {"role": "assistant", "content": "Rivers."}, {"role": "user", "content": "مالحة؟"},
+    {"role": "assistant", "content": "نعم."},
+]  # fmt: skip
+
+
+def test_the_plain_template(tiny: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = PLAIN.read_text()
+    template = preflight.training_template(tokenizer, "tiny")
+    assert tokenizer.apply_chat_template(TALK, tokenize=False) == (
+        "Be brief.\nUser: Why salt?\nAssistant: Rivers.</s>\nUser: مالحة؟\nAssistant: نعم.</s>\n"
+    )
+    assert learnt(tokenizer, template, TALK) == [" Rivers.</s>", " نعم.</s>"]
+
+
+@pytest.mark.model
+def test_the_template_of_smollm2(small_model: str) -> None:
+    arguments = dict(part.split("=") for part in small_model.split(","))
+    tokenizer = AutoTokenizer.from_pretrained(arguments["pretrained"], gguf_file=arguments["gguf_file"])
+    with pytest.raises(EicapError, match="found a chat template without marks that trl does not know"):
+        preflight.training_template(tokenizer, "SmolLM2")
+    for talk in (TALK, TALK[1:]):
+        own = tokenizer.apply_chat_template(talk, tokenize=False)
+        ours = tokenizer.apply_chat_template(talk, tokenize=False, chat_template=(FOLDER / "smollm2.jinja").read_text())
+        assert ours == own
+    tokenizer.chat_template = (FOLDER / "smollm2.jinja").read_text()
+    template = preflight.training_template(tokenizer, "SmolLM2")
+    assert learnt(tokenizer, template, TALK) == ["Rivers.<|im_end|>\n", "نعم.<|im_end|>\n"]
+
+
+@pytest.mark.parametrize("family", ["qwen2_5", "llama3", "gemma"])
+def test_templates_of_the_papers_models_are_known(family: str, tiny: Path) -> None:
+    """As trl has them: the text stays the same, the assistant's part is marked, its end included."""
+    import trl
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    ends = {"qwen2_5": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_turn>"}
+    tokenizer.add_special_tokens({"additional_special_tokens": [ends[family]]})
+    tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates" / f"{family}.jinja").read_text()
+    template = preflight.training_template(tokenizer, family)
+    talk = TALK[1:]
+    assert template != tokenizer.chat_template
+    text = tokenizer.apply_chat_template(talk, tokenize=False)
+    assert tokenizer.apply_chat_template(talk, tokenize=False, chat_template=template) == text
+    assert [piece.strip() for piece in learnt(tokenizer, template, talk)] == [
+        f"{word}{ends[family]}" for word in ("Rivers.", "نعم.")
+    ]
+
+
+def test_a_template_that_will_not_do(tiny: Path, run_file: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    with pytest.raises(EicapError, match="tiny: found no chat template in the tokenizer, expected a template with"):
+        preflight.training_template(tokenizer, "tiny")
+    tokenizer.chat_template = PLAIN.read_text().replace("+ eos_token", "")
+    with pytest.raises(EicapError, match="leaves the end of a turn out of the loss"):
+        preflight.training_template(tokenizer, "tiny")
+
+
+def test_parameters_and_memory(run_file: Path) -> None:
+    """2 layers of width 32 (4 square matrices, 3 of 32 x 64), 600 tokens tied, norms; LoRA has r (in + out) each."""
+    settings = settings_module.load(run_file, ["training.batch_size=1", "training.max_length=100"])
+    found = preflight.estimate(settings)
+    assert found.parameters == 600 * 32 + 2 * (4 * 32**2 + 3 * 32 * 64 + 2 * 32) + 32
+    assert found.trainable == 2 * (4 * 4 * 64 + 3 * 4 * 96)
+    kept, layer, logits = 100 * 32 * 4, 100 * 32 * 68, 100 * 600 * 12
+    assert found.memory == 4 * found.parameters + 16 * found.trainable + 2 * kept + layer + logits
+    assert preflight.check_memory(1).startswith("about 0.0 GiB of ")
+    with pytest.raises(
+        EicapError, match=r"memory: found [0-9.]+ GiB free of this machine, expected about 1048576.0 GiB"
+    ):
+        preflight.check_memory(2**50)
+
+
+def test_what_is_not_there(run_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(EicapError, match=r"model\.pretrained: found no model 'nobody/nothing'"):
+        preflight.estimate(settings_module.load(run_file, ["model.pretrained=nobody/nothing"]))
+    with pytest.raises(EicapError, match=r"lora\.target_modules: found 'nothing'"):
+        preflight.estimate(settings_module.load(run_file, ["lora.target_modules=nothing"]))
+    with pytest.raises(EicapError, match="leaves no assistant's turn of any chat"):
+        finetune.prepare(settings_module.load(run_file, ["training.max_length=3"]))
+
+
+def test_a_dry_run_says_what_would_happen(
+    run_file: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_module.load(run_file)
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.chat_template = PLAIN.read_text()
+    sizes = [preflight.size(chat, tokenizer, tokenizer.chat_template, 60) for chat in chats.load(settings.data.source)]
+    short, long = sizes[0], sizes[1]
+    assert (short.cut, long.tokens) == (0, 60)
+    finetune.main([str(run_file), "--dry-run", "--set", "training.max_length=60"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:-1] == [
+        f"model       {tiny}, 39,840 parameters",
+        "trainable   4,352 (10.92%)",
+        f"data        12 chats, {6 * short.tokens + 6 * 60} tokens",
+        f"            {6 * short.learnt + 6 * long.learnt} of them are the assistant's and learnt",
+        "            6 chats are cut at 60 tokens",
+        "            0 more are left out: no turn of the assistant before the cut",
+        "steps       6",
+    ]
+    assert lines[-1].startswith("memory      about 0.0 GiB of ")
+    assert not (tmp_path / "out").exists()
+
+
+def train(file: Path, *sets: str) -> dict[str, Any]:
+    """Train; return the record."""
+    settings = settings_module.load(file, list(sets))
+    finetune.train(finetune.prepare(settings))
+    record: dict[str, Any] = json.loads((settings.output / "record.json").read_text())
+    return record
+
+
+def test_training_changes_the_model_and_a_rate_of_0_does_not(run_file: Path, tiny: Path, tmp_path: Path) -> None:
+    record = train(run_file)
+    out = tmp_path / "out"
+    assert record["steps"] == record["steps_done"] == 6  # 12 chats, 2 x 2 a step, 2 epochs
+    rows = [line.split(",") for line in (out / "log.csv").read_text().splitlines()]
+    assert rows[0] == ["step", "epoch", "loss", "learning_rate", "grad_norm"]
+    assert [row[0] for row in rows[1:]] == ["1", "2", "3", "4", "5", "6"]
+    assert float(rows[-1][2]) < float(rows[1][2]) - 0.01
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert record["data"] == {"sha256": chats.digest(chats.load(str(tmp_path / "chats.jsonl"))), "chats": 12,
+                              "left_out": 0, "cut": 0}  # fmt: skip
+    assert record["settings"]["lora"]["r"] == 4
+    assert set(record["versions"]) == {"python", *finetune.PACKAGES}
+    base = logits(AutoModelForCausalLM.from_pretrained(tiny))
+    tuned = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), out))
+    assert (tuned - base).abs().max() > 1e-3
+    train(run_file, "training.learning_rate=0", f"output={tmp_path / 'zero'}")
+    same = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), tmp_path / "zero"))
+    assert torch.equal(same, base)
+
+
+def test_what_was_interrupted_goes_on_as_if_it_had_not_been(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(run_file, f"output={tmp_path / 'whole'}")
+    log = finetune._Log.on_log
+
+    def dies(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        log(self, args, state, control, **kwargs)
+        if state.global_step == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune._Log, "on_log", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(run_file)
+    out = tmp_path / "out"
+    assert "loss" not in json.loads((out / "record.json").read_text())
+    with pytest.raises(EicapError, match="found a run with other settings, expected the same: set output"):
+        train(run_file, "training.learning_rate=0.02")
+    train(run_file)
+    assert (out / "log.csv").read_bytes() == (tmp_path / "whole" / "log.csv").read_bytes()
+    assert (out / "adapter_model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "adapter_model.safetensors"
+    ).read_bytes()
+    with pytest.raises(EicapError, match="found a finished run"):
+        train(run_file)
+
+
+def test_a_folder_with_something_else_is_left_alone(run_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(EicapError, match="found a folder with something else in it, expected a new one"):
+        train(run_file)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def first_loss(out: Path) -> float:
+    return float((out / "log.csv").read_text().splitlines()[1].split(",")[2])
+
+
+def test_packing_changes_no_loss(run_file: Path, tmp_path: Path) -> None:
+    """All twelve chats in one step: packed into fewer rows, the mean over the assistant's tokens is the same."""
+    one = ["training.gradient_accumulation=1", "training.epochs=1", "lora.dropout=0"]
+    train(run_file, *one, "training.batch_size=12", f"output={tmp_path / 'rows'}")
+    train(run_file, *one, "training.batch_size=12", "training.packing=true", f"output={tmp_path / 'packed'}")
+    assert first_loss(tmp_path / "packed") == pytest.approx(first_loss(tmp_path / "rows"), abs=1e-5)
+
+
+def test_two_processes_learn_what_one_does(run_file: Path, tmp_path: Path) -> None:
+    """Two of one chat each over gloo, and one of two chats: the same losses."""
+    train(run_file, "lora.dropout=0", f"output={tmp_path / 'one'}")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    words = [str(FOLDER / "finetune.py"), str(run_file)]
+    sets = ("lora.dropout=0", "training.batch_size=1", f"output={tmp_path / 'two'}")
+    done = subprocess.run(
+        [*command, *words, *(word for each in sets for word in ("--set", each))],
+        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "two" / "record.json").read_text())["processes"] == 2
+    curves = [
+        [float(line.split(",")[2]) for line in (tmp_path / name / "log.csv").read_text().splitlines()[1:]]
+        for name in ("one", "two")
+    ]
+    assert len(curves[0]) == 6
+    assert curves[1] == pytest.approx(curves[0], abs=2e-4)
