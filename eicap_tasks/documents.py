@@ -29,10 +29,11 @@ class Document(TypedDict):
     """One probe as the harness sees it. `turns` ends at `after_turn`: nothing later is in it.
 
     In a chain, `earlier` has the probes of the dialogue that come before, and each document's `turns` begin
-    where those of the one before it end; only the first has the setting. With `form` "cloze" the options are
-    not listed in the prompt: each option's label is its own text; with "explained" the reason is asked for, too.
-    `reply_by` is the name of the speaker who would reply, "" where nothing tells. `reach` is how many turns before
-    the last visible one the earliest turn lies that the answer needs (0: the last visible turn itself).
+    where those of the one before it end; only the first has the setting. `begins` tells whether `turns` begin where
+    the dialogue does. With `form` "cloze" the options are not listed in the prompt: each option's label is its own
+    text; with "explained" the reason is asked for, too. `reply_by` is the name of the speaker who would reply, ""
+    where nothing tells. `reach` is how many turns before the last visible one the earliest turn lies that the answer
+    needs (0: the last visible turn itself).
     """
 
     id: str
@@ -50,6 +51,7 @@ class Document(TypedDict):
     variety: str
     reach: int
     setting: str
+    begins: bool
     turns: list[DocumentTurn]
     question: str
     options: list[str]
@@ -140,6 +142,7 @@ def document(dialogue: Dialogue, probe: Probe, gold: int) -> Document:
         variety=dialogue.variety,
         reach=probe.after_turn - probe.evidence_turns[0],
         setting=dialogue.setting,
+        begins=True,
         turns=[DocumentTurn(name=speakers[t.speaker].name, role=speakers[t.speaker].role, text=t.text) for t in turns],
         question=probe.question,
         options=[text for text, _ in options],

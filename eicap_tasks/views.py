@@ -96,7 +96,7 @@ def shown(doc: Document, show: Show = "dialogue", labels: Sequence[str] = LABELS
     earlier = [shown(link, show, labels) for link in doc["earlier"]]
     copy: Document = {**doc, "labels": list(labels), "earlier": earlier}
     if show == "last_turn":
-        copy["turns"] = doc["turns"][-1:]
+        copy |= Document(**{**copy, "begins": len(doc["turns"]) == 1, "turns": doc["turns"][-1:]})
     elif show == "choices":
         copy |= Document(**{**copy, "kind": "peers", "setting": "", "question": "", "turns": []})
     return copy

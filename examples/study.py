@@ -85,7 +85,7 @@ def train(name: str, data: Path, arguments: argparse.Namespace) -> Path:
         print(f"{output}: is there already")
         return output
     sets = [f"model.pretrained={arguments.model}", f"data.source={data}", f"output={output}", *arguments.set]
-    if arguments.chats:
+    if not arguments.full:
         sets.append(f"data.limit={arguments.chats}")
     words = [str(arguments.settings), *(word for each in sets for word in ("--set", each))]
     print(f"\n$ python examples/finetune/finetune.py {' '.join(words)}", flush=True)
@@ -154,9 +154,9 @@ def parser() -> argparse.ArgumentParser:
     add("--settings", type=Path, default=HERE / "finetune" / "smollm2-135m-instruct.yaml", help="of the fine-tuning")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="above the settings, such as training.epochs=2")
     add("--adapters", nargs="*", default=[*CHATS, EI], choices=[*CHATS, EI])
-    add("--chats", type=int, help="train on the first so many chats; all if not given")
-    add("--dialogues", type=int, default=5, help="ask so many dialogues of the test split")
-    add("--full", action="store_true", help="ask all 200")
+    add("--chats", type=int, default=8, help="train every adapter on the first so many chats")
+    add("--dialogues", type=int, default=3, help="ask so many dialogues of the test split")
+    add("--full", action="store_true", help="ask all 200 dialogues, and train on all chats")
     add("--no-chat", action="store_true", help="a base model: no chat template when it is asked")
     add("--batch-size", default="1")
     add("--out", type=Path, default=Path("results/study"))

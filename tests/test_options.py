@@ -61,6 +61,9 @@ def test_only_the_last_turn(chat: bool) -> None:
         assert doc["question"] in prompt
         assert doc["setting"] in prompt
         assert not any(turn["text"] in prompt for turn in doc["turns"][:-1])
+        assert "A conversation begins" not in prompt
+        goes_on = f"[The conversation goes on. Setting: {doc['setting']}]"
+        assert (goes_on in prompt) == (chat and doc["kind"] == "assistant")
 
 
 @pytest.mark.parametrize("chat", [False, True])
