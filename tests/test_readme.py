@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from runs import noisy, write_run
 
 from eicap_tasks import items
@@ -58,9 +59,12 @@ def test_the_page_on_servers_says_what_was_not_tried() -> None:
 @pytest.fixture(scope="session")
 def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder `results` with a base and a tuned run, as the commands of the README name them."""
-    folder = tmp_path_factory.mktemp("readme")
-    for name, skill in (("base", 1.0), ("tuned", 2.0)):
-        write_run(folder / "results" / name, noisy(1, skill), name=f"org/{name}")
+    folder = tmp_path_factory.getbasetemp().parent / f"readme-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):  # once for all workers: both runs are of all our items
+        for name, skill in (("base", 1.0), ("tuned", 2.0)):
+            if not (folder / "results" / name).exists():
+                write_run(folder / "results" / name, noisy(1, skill), name=f"org/{name}")
     return folder / "results"
 
 
