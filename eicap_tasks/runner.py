@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from functools import partial, wraps
 from pathlib import Path
@@ -53,8 +54,7 @@ def run(arguments: Sequence[str]) -> None:
     ours = own_names()
     others = [name for name in wanted if not any(fnmatchcase(own, name) for own in ours)]
     if not others:
-        of_model = given.get("model_args") or {}  # as lm-eval does, under the metadata
-        metadata = {**(of_model if isinstance(of_model, dict) else {}), **(given.get("metadata") or {})}
+        metadata = given["model_args"] | given["metadata"]  # as lm-eval does
         _check(wanted, metadata, given.get("num_fewshot") or 0)
         folders = [str(TASKS), *([given["include_path"]] if given.get("include_path") else [])]
         lm_eval.tasks.TaskManager = partial(_manager, folders)
@@ -105,7 +105,31 @@ def _parse(cli: Any) -> tuple[Any, dict[str, Any]]:
         from_file = EvaluatorConfig.load_yaml_config(parsed.config) if parsed.config else {}
     except (FileNotFoundError, TypeError, ValueError) as error:
         raise EicapError(f"--config: {error}, expected a YAML file with the arguments of lm_eval run") from error
-    return parsed, from_file | {name: value for name, value in vars(parsed).items() if value}
+    known = [field.name for field in fields(EvaluatorConfig)]
+    for key in from_file:
+        if key not in known:
+            hint = nearest(str(key), known)
+            raise EicapError(f"{parsed.config}: found {key!r}, allowed: {', '.join(known)}{hint}")
+    given = from_file | {name: value for name, value in vars(parsed).items() if value}
+    for key in ("model_args", "metadata"):
+        given[key] = _values(given.get(key), f"{parsed.config}: {key}")
+    if (given.get("log_samples") or given.get("predict_only")) and not given.get("output_path"):
+        raise EicapError("--output_path: found none, expected a folder for the samples that are to be logged")
+    return parsed, given
+
+
+def _values(given: Any, where: str) -> dict[str, Any]:
+    """Read names with values as lm-eval does: a mapping, or "name=value,name=value"."""
+    from lm_eval.utils import simple_parse_args_string
+
+    if isinstance(given, str):
+        try:
+            given = simple_parse_args_string(given)
+        except ValueError as error:
+            raise EicapError(f"{where}: {error}, expected names with values") from error
+    if given is not None and not isinstance(given, dict):
+        raise EicapError(f"{where}: found {given!r}, expected names with values")
+    return dict(given or {})
 
 
 def _check(names: list[str], metadata: dict[str, Any], num_fewshot: int) -> None:

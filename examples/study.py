@@ -25,7 +25,7 @@ import finetune  # noqa: E402  (the folder above has it)
 import torch  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: E402
 
-from eicap_tasks import items, pages  # noqa: E402
+from eicap_tasks import items, pages, results  # noqa: E402
 from eicap_tasks.cli import app  # noqa: E402
 from eicap_tasks.errors import EXIT_CODE, EicapError  # noqa: E402
 from eicap_tasks.vocabulary import LANGUAGES  # noqa: E402
@@ -111,6 +111,34 @@ def evaluate(name: str, adapter: Path | None, data: Path | None, arguments: argp
     return out
 
 
+def summary(runs: dict[str, Path], adapters: dict[str, Path | None]) -> str:
+    """Make a table of the trainings and one of the scores; of answers of equal accuracy, Brier scores still differ."""
+    lines = [
+        "| adapter | chats | tokens learnt | steps | loss, first and last step | minutes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, folder in adapters.items():
+        if folder is not None:
+            record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+            losses = [line.split(",")[2] for line in (folder / "log.csv").read_text().splitlines()[1:]]
+            lines.append(
+                f"| {name} | {record['data']['chats']} | {record['tokens_learnt']:,} | {record['steps_done']} "
+                f"| {float(losses[0]):.2f}, {float(losses[-1]):.2f} | {record['seconds'] / 60:.1f} |"
+            )
+    lines += [
+        "",
+        "| run | probes | accuracy | Brier score | circular: accuracy | right in all four |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, run in runs.items():
+        read = results.one(str(run))
+        plain, circular = (read.of(format).probes for format in ("letters", "circular"))
+        shares = (plain["acc"], circular["acc"], circular["acc_circular"])
+        acc, rotated, all_four = (f"{100 * share.mean():.1f}" for share in shares)
+        lines.append(f"| {name} | {len(plain)} | {acc} | {plain['brier_score'].mean():.3f} | {rotated} | {all_four} |")
+    return "\n".join(lines) + "\n"
+
+
 def study(arguments: argparse.Namespace) -> None:
     """Do all of it: items, adapters, scores, comparison, report pages, and a summary of the times."""
     out, times = arguments.out, {}
@@ -138,8 +166,13 @@ def study(arguments: argparse.Namespace) -> None:
     for name, run in runs.items():
         with contextlib.redirect_stdout(io.StringIO()):  # the pages say it better
             eicap("report", f"{name}={run}", "--out", out / "report" / name)
+    text = summary(runs, adapters)
+    pages.write(out / "summary.md", text)
+    print(f"\n{text}")
     print("\n".join(["", *(f"{what}: {seconds / 60:.1f} minutes" for what, seconds in times.items())]))
-    print(f"{out}/compare-letters/compare.md, {out}/report/base/report.html and so on have the results")
+    print(
+        f"{out}/summary.md, {out}/compare-letters/compare.md, {out}/report/base/report.html and so on have the results"
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -45,19 +45,14 @@ def test_every_turn_once_and_nothing_later(lang: str) -> None:
 
 def test_the_order_is_that_of_turns_then_of_layers() -> None:
     test = items.load(items.shipped("test", "en"))
-    order = list(LAYERS)
+    order = {doc["id"]: (len(doc["turns"]), i) for i, x in enumerate(LAYERS) for doc in documents(test, "en", x)}
+    dialogues = {doc["id"]: doc["dialogue_id"] for x in LAYERS for doc in documents(test, "en", x)}
     for layer in LAYERS:
         for chain, doc in zip(chains(test, "en", layer), documents(test, "en", layer), strict=True):
-            ends = {d["id"]: len(d["turns"]) for x in LAYERS for d in documents(test, "en", x)}
-            ids = [link["id"] for link in chain["earlier"]]
-            places = [(ends[i], order.index(link["layer"])) for i, link in zip(ids, chain["earlier"], strict=True)]
-            assert places == sorted(places)
-            assert all(place < (len(doc["turns"]), order.index(layer)) for place in places)
-            assert len(ids) == sum(  # all that come before, and no others
-                (ends[i], order.index(x)) < (len(doc["turns"]), order.index(layer))
-                for x in LAYERS
-                for i in (d["id"] for d in documents(test, "en", x) if d["dialogue_id"] == doc["dialogue_id"])
-            )
+            found = [order[link["id"]] for link in chain["earlier"]]
+            assert found == sorted(found)
+            own = [order[i] for i, dialogue in dialogues.items() if dialogue == doc["dialogue_id"]]
+            assert found == sorted(place for place in own if place < order[doc["id"]])  # all before it, and no others
 
 
 def test_the_transcript_of_a_chain(golden: Any) -> None:

@@ -11,10 +11,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from lm_eval._cli import HarnessCLI
 
-from eicap_tasks import __version__, context, items, prompts
+from eicap_tasks import __version__, context, items, prompts, runner
 from eicap_tasks.doctor import findings, hub
 from eicap_tasks.documents import documents
+from eicap_tasks.errors import EicapError
 from eicap_tasks.runner import own_names, run
 
 TOY = Path(__file__).parent / "items" / "toy.jsonl"
@@ -132,6 +134,33 @@ def test_mistakes_end_with_status_2_and_no_traceback(
     assert out.returncode == 2
     assert "Traceback" not in out.stderr
     assert (expected or "did you mean 'eicap_cause_en'?") in out.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("batch_sise: auto", "run.yaml: found 'batch_sise', allowed: config, model, model_args, tasks, "),
+        ("log_samples: true", "--output_path: found none, expected a folder for the samples that are to be logged"),
+        ("metadata: 3", "run.yaml: metadata: found 3, expected names with values"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used(
+    line: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text(f"model: dummy\ntasks: eicap_en\n{line}\n")
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--config", "run.yaml"])
+    with pytest.raises(EicapError) as caught:
+        runner._parse(HarnessCLI())
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_config_file_with_values_as_lm_eval_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text("model_args: pretrained=x,dtype=float32\nmetadata: eicap=3\n")
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--config", "run.yaml"])
+    given = runner._parse(HarnessCLI())[1]
+    assert (given["model_args"], given["metadata"]) == ({"pretrained": "x", "dtype": "float32"}, {"eicap": 3})
 
 
 @pytest.mark.parametrize("program", ["lm_eval", "eicap_tasks.cli"])

@@ -226,11 +226,12 @@ def test_a_list_of_models(
     assert [line.split()[0] for line in called()] == ["leaderboard"]
     assert run.main([*files, "--out", str(out), "--dry-run", "--tflops", "1"]) == 0
     assert capfd.readouterr().out.count("finished") == 2
-    broken.unlink()
-
-    assert run.main([files[0], "--out", str(out), "--limit", "2"]) == 0
+    assert run.main([files[1], "--out", str(out), "--limit", "2"]) == 1
     assert "no leaderboard: with a limit only some probes are asked" in capfd.readouterr().out
-    assert called() == ["run --config good.yaml"]
+    assert called() == ["run --config says-a.yaml"]
+    assert markers[1].exists()
+    limits = {limit: plan.models(files[:1], out, ["--limit", limit])[0] for limit in ("2", "0.5", "3", "9")}
+    assert [limit for limit, model in limits.items() if model.finished()] == ["3", "9"]  # there are three probes
     changed = write("good", model_args={"pretrained": "good", "dtype": "float16"})
     models = plan.models([str(changed)], out, []), plan.models([str(changed)], out, ["--batch_size", "3"])
     assert models[0][0].finished() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ ENGINE = {
 }
 
 
+@cache
+def hashes(lang: str) -> list[str]:
+    """Hash the shipped items of a language, test and dev."""
+    return [items.digest(items.load(items.shipped(split, lang))) for split in ("test", "dev")]
+
+
 def content(task: Any) -> str:
     """Hash all that the score of a task depends on but the model: YAML, items, prompts, filter."""
     lang = task.config.dataset_kwargs["lang"]
-    dialogues = [items.load(items.shipped(split, lang)) for split in ("test", "dev")]
     task.config.num_fewshot = 1
     shown = [task.prompts(), task.prompts(apply_chat_template=True, fewshot_as_multiturn=True, chat_template=plain)]
     engine = [(PACKAGE / name).read_text(encoding="utf-8") for name in ENGINE.get(task.format, [])]
-    return short_hash([definition(task), list(map(items.digest, dialogues)), shown, engine])
+    return short_hash([definition(task), hashes(lang), shown, engine])
 
 
 def definition(task: Any) -> list[str]:

@@ -10,6 +10,7 @@ import torch
 from accelerate import init_empty_weights
 from chats import Chat
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from settings import Settings
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
 from trl.chat_template_utils import get_training_chat_template, is_chat_template_stop_token_trained
@@ -46,8 +47,8 @@ def lora_config(settings: Settings) -> LoraConfig:
 def estimate(settings: Settings) -> Estimate:
     """Count parameters, and estimate the memory of a step, without loading weights.
 
-    The estimate is of weights, gradients, optimizer, the activations of a step and the logits with their gradient in
-    32 bits. A framework's own memory and fragmentation come on top.
+    The estimate is of weights, gradients, optimizer, the activations of a step, the dropout of the adapters, and the
+    logits with their gradient in 32 bits. A framework's own memory and fragmentation come on top.
 
     Raises:
         EicapError: The model is not there, or has none of the modules named for the adapter.
@@ -67,12 +68,15 @@ def estimate(settings: Settings) -> Estimate:
         except ValueError as error:
             raise EicapError(f"lora.target_modules: found {settings.lora.target_modules!r}: {error}") from error
     trainable = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    widths = sum(module.in_features for module in adapted.modules() if isinstance(module, LoraLayer))
     text = config.get_text_config()
     tokens = settings.training.batch_size * settings.training.max_length
     width = BYTES[model.dtype]
-    layer = tokens * text.hidden_size * IN_A_LAYER * width // 2
-    kept = tokens * text.hidden_size * width  # with checkpointing, of each layer its input alone
     layers = text.num_hidden_layers
+    layer = tokens * text.hidden_size * IN_A_LAYER * width // 2
+    if settings.lora.dropout:  # of what goes into each adapter, a copy and a mask
+        layer += tokens * widths * 2 * width // layers
+    kept = tokens * text.hidden_size * width  # with checkpointing, of each layer its input alone
     activations = layers * kept + layer if settings.training.gradient_checkpointing else layers * layer
     logits = tokens * text.vocab_size * (width + 4 + 4)
     memory = parameters * width + trainable * PER_TRAINABLE + activations + logits
