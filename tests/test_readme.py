@@ -91,6 +91,23 @@ def test_each_command_does_what_it_says(command: str, tmp_path: Path, two_runs: 
         assert out.stdout.strip()
 
 
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "examples").rglob("*.md")), ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_the_pages_of_the_examples_name_what_is_there(page: Path) -> None:
+    """Files in commands and links exist, and options of our scripts are known to them."""
+    text = page.read_text(encoding="utf-8")
+    for command in commands(text):
+        files = re.findall(r"examples/[\w./-]+", command)
+        assert all((ROOT / file).exists() for file in files), command
+        script = next((ROOT / file for file in files if file.endswith(".py")), None)
+        sources = "".join(file.read_text() for file in script.parent.glob("*.py")) if script else ""
+        for option in re.findall(r" (--[a-z-]+)", command.partition(str(script and script.name))[2] if script else ""):
+            assert f'"{option}"' in sources, f"{command}: {option}"
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+
+
 def test_the_examples_are_shipped_items() -> None:
     section = README.split("## What each task asks")[1].split("## How to read")[0]
     for lang in LANGUAGES:
