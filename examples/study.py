@@ -114,7 +114,7 @@ def evaluate(name: str, adapter: Path | None, data: Path | None, arguments: argp
 def summary(runs: dict[str, Path], adapters: dict[str, Path | None]) -> str:
     """Make a table of the trainings and one of the scores; of answers of equal accuracy, Brier scores still differ."""
     lines = [
-        "| adapter | chats | tokens learnt | steps | loss, first and last step | minutes |",
+        "| adapter | chats | tokens learnt | steps | loss, first and last logged | minutes |",
         "|---|---|---|---|---|---|",
     ]
     for name, folder in adapters.items():

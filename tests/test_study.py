@@ -69,6 +69,10 @@ def test_the_chain_is_real(words: list[str], tmp_path: Path, capsys: pytest.Capt
     assert (brier[0] - brier[1]).abs().max() > 1e-3  # the adapter changes what the model says
     for name in runs:
         assert (tmp_path / "report" / name / "report.html").stat().st_size > 10_000
+    trained, *_, asked = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()[2:]
+    loss = (tmp_path / "adapters" / "ei" / "log.csv").read_text().splitlines()[1].split(",")[2]
+    assert trained.split(" | ")[4].startswith(f"{float(loss):.2f}, ")
+    assert asked.startswith("| ei | 16 | ")
     capsys.readouterr()
     study.main([*words, "--out", str(tmp_path), "--adapters", "ei"])
     shown = capsys.readouterr().out

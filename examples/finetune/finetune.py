@@ -183,6 +183,7 @@ def trainer_of(prepared: Prepared) -> SFTTrainer:
         seed=training.seed,
         save_steps=training.save_steps,
         save_total_limit=2,
+        logging_first_step=True,
         logging_steps=training.logging_steps,
         use_cpu=not torch.cuda.is_available(),
         report_to="none",
