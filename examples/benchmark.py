@@ -72,7 +72,7 @@ def stock_template(lang: str, layer: str) -> str:
     )
 
 
-def building() -> None:
+def building(runs: int = 7) -> None:
     """Compare building all requests of the group `eicap` with lm-eval's stock path."""
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     ours = list(manager.load(["eicap"])["tasks"].values())
@@ -99,7 +99,7 @@ def building() -> None:
             task.build_all_requests()
         return time.perf_counter() - start
 
-    a, b, _ = alternate(lambda: build(ours), lambda: build(stock), runs=7)
+    a, b, _ = alternate(lambda: build(ours), lambda: build(stock), runs)
     for mine, theirs in zip(ours, stock, strict=True):
         if [i.args for i in mine.instances] != [i.args for i in theirs.instances]:
             raise SystemExit(f"{theirs.config.task} does not build the same requests; nothing was compared")

@@ -59,3 +59,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that rewrites golden files."""
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Take away the log handlers that a run in this process leaves: they write to what pytest then closes."""
+    loggers = [logging.getLogger(name) for name in (None, "lm_eval", "eicap_tasks")]
+    before = [(list(logger.handlers), logger.propagate) for logger in loggers]
+    yield
+    for logger, (own, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = own, propagate

@@ -41,7 +41,7 @@ def test_the_gate(tmp_path: Path, with_stand_in: dict[str, str]) -> None:
     assert again.returncode == 0
     calls = (tmp_path / "calls").read_text().splitlines()
     assert [line.split()[0] for line in calls] == ["run", "run", "compare", "compare"]
-    (tmp_path / "out").rename(tmp_path / "kept")
+    (tmp_path / "out" / "other").rename(tmp_path / "kept")
     worse = gate("good", "says-a", tmp_path, with_stand_in)
     assert worse.returncode == 1, worse.stderr
     assert "regression: " in worse.stderr

@@ -34,7 +34,7 @@ def model(small_model: str) -> HFLM:
 def evaluate(model: HFLM, tasks: list[str], **kwargs: Any) -> dict[str, Any]:
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     out: dict[str, Any] = lm_eval.simple_evaluate(
-        model=model, tasks=tasks, task_manager=manager, limit=4, bootstrap_iters=10, **kwargs
+        model=model, tasks=tasks, task_manager=manager, limit=2, bootstrap_iters=10, **kwargs
     )
     return out
 
@@ -51,7 +51,7 @@ def test_a_real_model_is_scored_and_the_batch_size_does_not_matter(model: HFLM) 
     model.batch_size_per_gpu = 1
     for task in tasks:
         values = loglikelihoods(one, task)
-        assert len(values) == 16
+        assert len(values) == 8
         assert all(-30 < value < 0 for value in values)
         assert len(set(values)) > 4
         assert loglikelihoods(three, task) == pytest.approx(values, abs=2e-3)

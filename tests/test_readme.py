@@ -31,6 +31,7 @@ def commands(text: str) -> list[str]:
 COMMANDS = commands(README)
 BY_CI = {"make demo", "make test", "pip install ."}
 HERE = [command for command in COMMANDS if command not in BY_CI]
+FIRST = next(command for command in HERE if command.startswith("lm_eval "))
 LAUNCHER = re.compile(r"^(?:OPENAI_API_KEY=\w+ |accelerate launch .*? -m )(?=lm_eval )")
 OF_SERVERS = ("vllm serve ", "python -m sglang.launch_server ", "transformers serve ", "ray start ")
 ON_SEVERAL = [LAUNCHER.sub("", line) for line in commands(SERVING) if not line.startswith(OF_SERVERS)]
@@ -76,7 +77,9 @@ def test_each_command_does_what_it_says(command: str, tmp_path: Path, two_runs: 
     runs_a_model = "--model" in words
     if runs_a_model:
         words += ["--limit", "1"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests"), **({} if command in HERE else {"OURS_ALONE": "1"})}
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    if command != FIRST:  # one that finds ours among all tasks of lm-eval is enough
+        env["OURS_ALONE"] = "1"
     out = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "readme_command.py"), *words],
         cwd=tmp_path, env=env, capture_output=True, text=True, check=False,

@@ -89,8 +89,8 @@ def test_the_plain_commands_work_after_a_wheel_install(installed: Environment) -
     )
     assert "|eicap_appraisal_en|" in out.stdout, out.stderr
     code = (
-        "import lm_eval, eicap_tasks; "
-        "r = lm_eval.simple_evaluate(model='dummy', tasks=['eicap'], limit=1, bootstrap_iters=0); "
+        "import lm_eval, eicap_tasks; from lm_eval.tasks import TaskManager as T; t = T(include_defaults=False); "
+        "r = lm_eval.simple_evaluate('dummy', tasks=['eicap'], task_manager=t, limit=1, bootstrap_iters=0); "
         "print(len(r['samples']), eicap_tasks.__file__)"
     )
     count, file = installed.python(code).splitlines()[-1].split(" ", 1)

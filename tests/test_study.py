@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,6 @@ import study  # noqa: E402
 
 from eicap_tasks import results  # noqa: E402
 from eicap_tasks.errors import EicapError  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    """Take away the log handlers that a run in this process leaves: they write to what pytest then closes."""
-    loggers = [logging.getLogger(name) for name in (None, "lm_eval", "eicap_tasks")]
-    before = [(list(logger.handlers), logger.propagate) for logger in loggers]
-    yield
-    for logger, (own, propagate) in zip(loggers, before, strict=True):
-        logger.handlers[:], logger.propagate = own, propagate
 
 
 @pytest.fixture(scope="module")
