@@ -3,7 +3,8 @@
 A base model is fine-tuned with LoRA on chats of UltraChat's kind in English and in Arabic, and on dialogues with probes
 (the dev split); base and adapters are asked the items, plain and circular; every adapter is compared with the base by
 layer and by emotion layer. Each step prints the command that it stands for. What is finished already is not done
-again: the same command goes on after an interruption. `study.md` beside this file has what came out here.
+again: the same command goes on after an interruption, and one with other settings wants another folder (`--out`).
+`study.md` beside this file has what came out here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import contextlib
 import gc
 import io
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -28,9 +30,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa
 from eicap_tasks import items, pages, results  # noqa: E402
 from eicap_tasks.cli import app  # noqa: E402
 from eicap_tasks.errors import EXIT_CODE, EicapError  # noqa: E402
+from eicap_tasks.signature import short_hash  # noqa: E402
 from eicap_tasks.vocabulary import LANGUAGES  # noqa: E402
 
 CHATS = {"chats-en": HERE / "study" / "chats_en.jsonl", "chats-ar": HERE / "study" / "chats_ar.jsonl"}
+FAMILIES = ("--family", "layers", "--family", "emotion-layers")
 EI = "ei"
 """The adapter trained on dialogues with probes, from `eicap export-sft`."""
 
@@ -39,20 +43,44 @@ def eicap(*words: str | Path) -> None:
     """Run `eicap` in this process, and say so."""
     texts = list(map(str, words))
     print(f"\n$ eicap {' '.join(texts)}", flush=True)
-    app(texts, standalone_mode=False)
+    if status := app(texts, standalone_mode=False):
+        raise EicapError(f"eicap {texts[0]}: found the status {status}, expected 0: see above")
     gc.collect()
     torch.cuda.empty_cache()
 
 
 def unpack(folder: str, file: str, out: Path) -> Path:
     """Save the weights of a GGUF file in 32 bits, with the tokenizer, unless that is done; return the folder."""
-    if not (out / "config.json").is_file():
+    if not out.is_dir():
+        part = out.with_name(f"{out.name}.part")  # whole, or not there
+        shutil.rmtree(part, ignore_errors=True)
         weights = AutoModelForCausalLM.from_pretrained(
             folder, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
         )
-        AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(out)
-        weights.save_pretrained(out)
+        AutoTokenizer.from_pretrained(folder, gguf_file=file).save_pretrained(part)
+        weights.save_pretrained(part)
+        part.rename(out)
     return out
+
+
+def check_folder(arguments: argparse.Namespace) -> None:
+    """Write down what a study is of, or hold it to what is written down.
+
+    Raises:
+        EicapError: The folder has a study of something else, of which nothing may be taken over.
+    """
+    known = arguments.out / "study.json"
+    now = {key: value for key, value in vars(arguments).items() if key not in ("out", "adapters", "batch_size")}
+    now["settings"] = short_hash(arguments.settings.read_text(encoding="utf-8"))
+    now["chats of the study"] = short_hash([file.read_text(encoding="utf-8") for file in CHATS.values()])
+    now["items"] = [items.digest(items.load(items.shipped("test", lang))) for lang in LANGUAGES]
+    text = json.dumps(now, indent=1) + "\n"
+    if not known.is_file():
+        pages.write(known, text)
+    before = json.loads(known.read_text(encoding="utf-8"))
+    if differing := [key for key, value in now.items() if before.get(key) != value]:
+        found = f"{arguments.out}: found a study with other {', '.join(differing)}"
+        raise EicapError(f"{found}, expected the same: name another --out")
 
 
 def choose_items(count: int, out: Path) -> Path:
@@ -114,16 +142,17 @@ def evaluate(name: str, adapter: Path | None, data: Path | None, arguments: argp
 def summary(runs: dict[str, Path], adapters: dict[str, Path | None]) -> str:
     """Make a table of the trainings and one of the scores; of answers of equal accuracy, Brier scores still differ."""
     lines = [
-        "| adapter | chats | tokens learnt | steps | loss, first and last logged | minutes |",
-        "|---|---|---|---|---|---|",
+        "| adapter | chats | cut | tokens learnt | steps | loss, first and last logged | minutes |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, folder in adapters.items():
         if folder is not None:
             record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
             losses = [line.split(",")[2] for line in (folder / "log.csv").read_text().splitlines()[1:]]
+            first, last = float(losses[0]), float(losses[-1])
             lines.append(
-                f"| {name} | {record['data']['chats']} | {record['tokens_learnt']:,} | {record['steps_done']} "
-                f"| {float(losses[0]):.2f}, {float(losses[-1]):.2f} | {record['seconds'] / 60:.1f} |"
+                f"| {name} | {record['data']['chats']} | {record['data']['cut']} | {record['tokens_learnt']:,} "
+                f"| {record['steps_done']} | {first:.2f}, {last:.2f} | {record['seconds'] / 60:.1f} |"
             )
     lines += [
         "",
@@ -142,6 +171,7 @@ def summary(runs: dict[str, Path], adapters: dict[str, Path | None]) -> str:
 def study(arguments: argparse.Namespace) -> None:
     """Do all of it: items, adapters, scores, comparison, report pages, and a summary of the times."""
     out, times = arguments.out, {}
+    check_folder(arguments)
     if arguments.gguf_file:
         arguments.model = unpack(arguments.model, arguments.gguf_file, out / "model")
     data = None if arguments.full else choose_items(arguments.dialogues, out / "items")
@@ -161,8 +191,7 @@ def study(arguments: argparse.Namespace) -> None:
         times[f"asking {name}"] = time.time() - begin
     named = [f"{name}={run}" for name, run in runs.items()]
     for format in ("letters", "circular"):
-        families = ("--family", "layers", "--family", "emotion-layers")
-        eicap("compare", *named, "--format", format, *families, "--out", out / f"compare-{format}")
+        eicap("compare", *named, "--format", format, *FAMILIES, "--out", out / f"compare-{format}")
     for name, run in runs.items():
         with contextlib.redirect_stdout(io.StringIO()):  # the pages say it better
             eicap("report", f"{name}={run}", "--out", out / "report" / name)

@@ -101,5 +101,8 @@ def test_own_test_items_stay_out_too(tmp_path: Path) -> None:
     over = CliRunner().invoke(app, ["export-sft", str(TOY), "--data", str(TOY)])
     assert isinstance(over.exception, EicapError)
     assert "found 'xx', allowed: en, ar" in str(CliRunner().invoke(app, [*words, "--lang", "xx"]).exception)
+    by_lang = {lang: items.load(items.shipped("dev", lang)) for lang in ("en", "ar")}
+    with pytest.raises(EicapError, match=r"^eicap-dev-\d+ \(ar\): found a dialogue of the test split"):
+        sft.examples(by_lang["ar"], by_lang["en"])  # in another language it is the same dialogue
     one = CliRunner().invoke(app, ["export-sft", str(tmp_path / "ar.jsonl"), "--lang", "ar"])
     assert one.output.endswith("ar.jsonl: 64 chats in Arabic\n")

@@ -53,15 +53,20 @@ def test_the_chain_is_real(words: list[str], tmp_path: Path, capsys: pytest.Capt
         assert len(own["base"]) == probes
         overall = next(row for row in compared(tmp_path, format) if row["group"] == "overall")
         assert overall["difference"] == pytest.approx(float((own["ei"] - own["base"]).mean()))
-    brier = [run.of("letters").probes["brier_score"] for run in runs.values()]
-    assert (brier[0] - brier[1]).abs().max() > 1e-3  # the adapter changes what the model says
+    brier = {name: run.of("letters").probes.set_index(["lang", "probe"])["brier_score"] for name, run in runs.items()}
+    change = brier["ei"] - brier["base"]
+    assert change.abs().max() > 1e-3  # the adapter changes what the model says
     for name in runs:
         assert (tmp_path / "report" / name / "report.html").stat().st_size > 10_000
     trained, *_, asked = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()[2:]
     loss = (tmp_path / "adapters" / "ei" / "log.csv").read_text().splitlines()[1].split(",")[2]
-    assert trained.split(" | ")[4].startswith(f"{float(loss):.2f}, ")
+    assert trained.split(" | ")[5].startswith(f"{float(loss):.2f}, ")
     assert asked.startswith("| ei | 16 | ")
-    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        study.main([*words, "--out", str(tmp_path), "--full"])
+    assert (
+        f"{tmp_path}: found a study with other full, expected the same: name another --out" in capsys.readouterr().err
+    )
     study.main([*words, "--out", str(tmp_path), "--adapters", "ei"])
     shown = capsys.readouterr().out
     assert shown.count("is there already") == 3
