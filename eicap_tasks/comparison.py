@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eicap_tasks import plots, statistics, tables
 from eicap_tasks.errors import EicapError, nearest
-from eicap_tasks.results import OF_THE_MODEL, Run, safe
+from eicap_tasks.results import OF_THE_MODEL, SOFTWARE, Run, safe
 from eicap_tasks.vocabulary import EMOTION_LAYERS, LANGUAGES, LAYERS
 
 FAMILIES: Final = {
@@ -21,8 +21,6 @@ FAMILIES: Final = {
     "emotion-layers": "the five emotion layers, all tasks together",
     "languages": "the four layers in each language",
 }
-SOFTWARE: Final = ("lm_eval", "eicap")
-"""Parts of a signature that may differ with a note: what they do to a score is in the prompts, items and version."""
 ALPHA: Final = 0.05
 METRICS: Final = ("acc", "acc_circular", "acc_bytes", "acc_mutual_info")
 
@@ -115,6 +113,7 @@ class Comparison:
         families: The families of tests.
         rows: The differences.
         notes: What a reader must know: partial runs, differing software, what was forced.
+        signatures: Run -> the signatures of its tasks that were compared.
     """
 
     base: str
@@ -123,6 +122,7 @@ class Comparison:
     families: tuple[str, ...]
     rows: tuple[Difference, ...]
     notes: tuple[str, ...]
+    signatures: dict[str, list[str]]
 
 
 def compare(
@@ -152,8 +152,8 @@ def compare(
         The comparison; the same input gives the same numbers.
 
     Raises:
-        EicapError: A family is unknown, the runs share no format, or they differ in items, prompts, tasks or probes
-            and `force` is not set.
+        EicapError: A family is unknown or none of its groups has a probe, the runs share no format, or they differ in
+            items, prompts, tasks or probes and `force` is not set.
     """
     if not others:
         raise EicapError("found one run, expected a base and one or more to compare with it")
@@ -174,7 +174,9 @@ def compare(
             )
         notes += [f"forced: {line}" for line in found] + list(_remarks(first, other))
         rows += list(_differences(first, other, families, metric, resamples, seed))
-    return Comparison(base.name, chosen, metric, tuple(families), tuple(_corrected(rows)), tuple(dict.fromkeys(notes)))
+    signatures = {run.name: run.of(chosen).signatures for run in (base, *others)}
+    corrected, said = tuple(_corrected(rows)), tuple(dict.fromkeys(notes))
+    return Comparison(base.name, chosen, metric, tuple(families), corrected, said, signatures)
 
 
 def _mismatches(base: Run, other: Run) -> Iterator[str]:
@@ -246,7 +248,7 @@ def _metrics(pairs: pd.DataFrame) -> list[str]:
 
 
 def _groups(pairs: pd.DataFrame, families: Sequence[str]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Yield family, group and the rows in it; a group without a probe is left out."""
+    """Yield family, group and the rows in it. A group without a probe is left out; a family without one is an error."""
     found: list[tuple[str, str, Any]] = []
     for family in families:
         if family == "layers":
@@ -259,6 +261,10 @@ def _groups(pairs: pd.DataFrame, families: Sequence[str]) -> Iterator[tuple[str,
                 for lang, entry in LANGUAGES.items()
                 for layer in LAYERS
             ]
+    for family in families:
+        if not any(mask.any() for name, _, mask in found if name == family):
+            groups = ", ".join(group for name, group, _ in found if name == family)
+            raise EicapError(f"--family {family}: found no probe in any of its groups, expected some in {groups}")
     found.append(("overall", "overall", pairs["layer"].notna()))
     yield from ((family, group, mask.to_numpy()) for family, group, mask in found if mask.any())
 
@@ -368,7 +374,10 @@ def as_markdown(comparison: Comparison) -> str:
     parts += [f"## {table.title}\n\n{tables.markdown(table.rows)}" for table in tables_of(comparison)]
     several = len({row.other for row in comparison.rows}) > 1
     lines = [f"{row.other}: {row.sentence}" if several else row.sentence for row in comparison.rows]
-    return "\n".join([*parts, "".join(f"- {tables.plain(line)}\n" for line in lines)])
+    parts += ["".join(f"- {tables.plain(line)}\n" for line in lines), "## Signatures\n"]
+    for name, signatures in comparison.signatures.items():
+        parts += [f"{tables.plain(name)}:\n", tables.verbatim(signatures)]
+    return "\n".join(parts)
 
 
 def as_csv(comparison: Comparison) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lm_eval.api.filter import Filter
 from lm_eval.api.registry import filter_registry, register_filter
 
+from eicap_tasks.errors import EicapError
 from eicap_tasks.reading import read_answer
 
 NAME = "eicap_answer"
@@ -25,11 +26,32 @@ class AnswerFilter(Filter):  # type: ignore[misc]
 
         Returns:
             Per document and text, what `read_answer` says.
+
+        Raises:
+            EicapError: There is no text in any answer, or an answer is none.
         """
+        pairs = [(list(texts), doc) for texts, doc in zip(resps, docs, strict=True)]
+        _refuse_nothing(pairs)
         return [
             [read_answer(text, doc["options"], doc["labels"], thinking=doc.get("thinking", False)) for text in texts]
-            for texts, doc in zip(resps, docs, strict=True)
+            for texts, doc in pairs
         ]
+
+
+def _refuse_nothing(pairs: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]) -> None:
+    """Refuse answers that no model gave: lm-eval takes a server's {"error": ...} with status 200 for an empty one."""
+    answers = [text for texts, _ in pairs for text in texts]
+    odd = next((text for text in answers if not isinstance(text, str)), None)
+    if not answers or (odd is None and any(text.strip() for text in answers)):
+        return
+    task = f"eicap_{pairs[0][1]['layer']}_{pairs[0][1]['lang']}_gen"
+    found = f"no text in any of the {len(answers)} answers" if odd is None else f"{odd!r} as an answer"
+    raise EicapError(
+        f"{task}: found {found}, expected text. The usual cause is a server that sends something else, such as an "
+        "error, with status 200: lm-eval then warns 'Could not parse generations'. Others are a thinking that "
+        "--gen_kwargs max_gen_toks cuts off, and a model asked without its chat template. The database that "
+        "--use_cache names holds what came: delete it, or name another, before you run the command again"
+    )
 
 
 if NAME not in filter_registry:  # the module can be reached by the YAML and by an entry point

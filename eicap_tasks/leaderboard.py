@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.table import Table
 
 from eicap_tasks import pages, statistics, tables
 from eicap_tasks.errors import EicapError
@@ -20,10 +21,13 @@ from eicap_tasks.results import Run, TaskRun, safe
 from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 RESAMPLES: Final = 2000
-SETTINGS: Final = ("version", "items", "docs", "show", "labels", "shots")
+SETTINGS: Final = ("format", "version", "items", "docs", "show", "labels", "shots")
 """Parts of a signature that all models of a leaderboard share. Prompts differ with the chat templates of models."""
+ITEMS: Final = ("version", "items", "docs", "show")
+"""Those that a task and its circular one share, too."""
+CIRCULAR: Final = "_circular"
 FILE: Final = "leaderboard.json"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,20 @@ class Entry:
     Attributes:
         name: Its name.
         date: When its run began, in seconds since 1970.
-        settings: Task -> the parts `SETTINGS` of its signature.
+        model: What its signatures call it: where it is from, with a hash of its arguments.
+        settings: Task -> the parts `SETTINGS` of its signature; of circular tasks too.
         scores: Task -> probe id -> score, 0 to 1.
         dialogues: Probe id -> dialogue id.
-        circular: Share of probes right in all four rotations, where the run has such tasks.
+        circular: Circular task -> share of probes right in all four rotations, where the run has such tasks.
     """
 
     name: str
     date: float
+    model: str
     settings: Mapping[str, Mapping[str, str]]
     scores: Mapping[str, Mapping[str, float]]
     dialogues: Mapping[str, str]
-    circular: float | None = None
+    circular: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,9 @@ class Standing:
         interval: Its 95 % interval, by cluster bootstrap over dialogues.
         rank: Best and worst rank that the data allow; None for a model that lacks tasks.
         tasks: Task -> accuracy.
-        circular: Circular accuracy; None where there is none.
+        circular: Mean of the circular tasks' accuracies; None where one of them is missing.
+        format: How all models were asked.
+        remarks: What the model lacks.
     """
 
     name: str
@@ -66,6 +74,8 @@ class Standing:
     rank: tuple[int, int] | None
     tasks: Mapping[str, float]
     circular: float | None
+    format: str
+    remarks: tuple[str, ...]
 
     def mean(self, part: str) -> float | None:
         """Return the mean accuracy of a layer or a language; None where a task of it is missing."""
@@ -96,21 +106,24 @@ def entry(run: Run, format: str = "letters") -> Entry:
     own = run.of(format)
     if not own.tasks and "circular" not in run.formats:
         raise EicapError(f"{run.source}: found the formats {', '.join(run.formats)}, expected {format} among them")
-    if own.partial:
-        raise EicapError(f"{run.source}: found a partial run ({own.partial[0]}), expected all probes (no --limit)")
     circular = run.of("circular")
-    rotated = circular.probes["acc_circular"].to_list() if circular.tasks and not circular.partial else []
+    if partial := own.partial or circular.partial:
+        raise EicapError(f"{run.source}: found a partial run ({partial[0]}), expected all probes (no --limit)")
     ending = {"letters": ""}.get(format, f"_{format}")
     return Entry(
         name=run.name,
         date=run.date,
-        settings={_plain(name, ending): _settings(task) for name, task in own.tasks.items()},
+        model=", ".join(sorted({task.signature.get("model", "unknown") for task in run.tasks.values()})),
+        settings={
+            **{_plain(name, ending): _settings(task) for name, task in own.tasks.items()},
+            **{name: _settings(task) for name, task in circular.tasks.items()},
+        },
         scores={
             _plain(str(name), ending): dict(zip(rows["probe"], map(float, rows["acc"]), strict=True))
             for name, rows in own.probes.groupby("task")
         },
         dialogues=dict(zip(own.probes["probe"], own.probes["dialogue"], strict=True)),
-        circular=float(np.mean(rotated)) if len(rotated) else None,
+        circular={str(name): float(rows["acc_circular"].mean()) for name, rows in circular.probes.groupby("task")},
     )
 
 
@@ -123,44 +136,67 @@ def _settings(task: TaskRun) -> dict[str, str]:
 
 
 def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
-    """Add entries to others. Those of one name are one: of every task, and of circular accuracy, the latest stays.
+    """Add entries to others. Those of one name are one: of every task the latest stays.
 
     Returns:
         The entries, sorted by name.
 
     Raises:
-        EicapError: Two entries were asked other items, or the same ones otherwise, or one has no scores to rank by.
+        EicapError: Two entries were asked other items, or the same ones otherwise, one has no scores to rank by, or two
+            models have one name.
     """
+    formats: dict[str, str] = {}
+    for one in [*old, *new]:
+        for task in one.scores:
+            formats.setdefault(one.settings[task].get("format", "unknown"), one.name)
+    if len(formats) > 1:
+        (expected, before), (found, name) = list(formats.items())[:2]
+        raise EicapError(
+            f"{name}: format: found {found}, expected {expected} of {before}; models of one leaderboard are asked the "
+            "same"
+        )
     by_name: dict[str, Entry] = {}
     for one in sorted([*old, *new], key=lambda e: (e.date, json.dumps(e.scores, sort_keys=True))):
-        before = by_name.get(one.name)
-        by_name[one.name] = one if before is None else _joined(before, one)
+        by_name[one.name] = _joined(by_name[one.name], one) if one.name in by_name else one
     for one in by_name.values():
         if not one.scores:
             raise EicapError(f"{one.name}: found circular tasks alone, expected a run in the format that ranks, too")
     settings: dict[str, tuple[str, Mapping[str, str], set[str]]] = {}
     for one in sorted(by_name.values(), key=lambda e: e.name):
         for task, parts in one.settings.items():
-            name, first, probes = settings.setdefault(task, (one.name, parts, set(one.scores[task])))
+            name, first, probes = settings.setdefault(task, (one.name, parts, set(one.scores.get(task, ()))))
             for part in SETTINGS:
                 if parts.get(part) != first.get(part):
                     raise EicapError(
                         f"{one.name}: {task}: {part}: found {parts.get(part)}, expected {first.get(part)} of {name}; "
                         "models of one leaderboard are asked the same"
                     )
-            if set(one.scores[task]) != probes:
+            if set(one.scores.get(task, ())) != probes:
                 raise EicapError(f"{one.name}: {task}: found other probes than those of {name}, expected the same")
+            plain = one.settings.get(task.removesuffix(CIRCULAR), parts)
+            for part in ITEMS:
+                if parts.get(part) != plain.get(part):
+                    raise EicapError(
+                        f"{one.name}: {task}: {part}: found {parts.get(part)}, expected {plain.get(part)} as in "
+                        f"{task.removesuffix(CIRCULAR)}"
+                    )
     return [by_name[name] for name in sorted(by_name)]
 
 
 def _joined(early: Entry, late: Entry) -> Entry:
+    if early.model != late.model:
+        raise EicapError(
+            f"{late.name}: found the model {late.model}, expected {early.model}, which has that name; "
+            "give one of them another name: NAME=PATH"
+        )
     return Entry(
         late.name,
         max(early.date, late.date),
+        late.model,
         {**early.settings, **late.settings},
         {**early.scores, **late.scores},
         {**early.dialogues, **late.dialogues},
-        early.circular if late.circular is None else late.circular,
+        {**early.circular, **late.circular},
     )
 
 
@@ -203,9 +239,16 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
         raise EicapError("found too few dialogues in some task to rank by, expected more")
     complete = [i for i in range(len(entries)) if not np.isnan(observed[i]).any()]
     ranks = _ranks(observed[complete].mean(axis=1), means[:, complete].mean(axis=2))
+    form = next(one.settings[task].get("format", "unknown") for one in entries for task in one.scores)
     made = []
     for i, one in enumerate(entries):
         present = ~np.isnan(observed[i])
+        lacks = []
+        if i not in complete:
+            lacks.append(f"no rank: found {int(present.sum())} of {len(tasks)} tasks")
+        rotated = [one.circular[f"{task}{CIRCULAR}"] for task in tasks if f"{task}{CIRCULAR}" in one.circular]
+        if 0 < len(rotated) < len(tasks):
+            lacks.append(f"circular accuracy left out: found {len(rotated)} of {len(tasks)} tasks")
         made.append(
             Standing(
                 one.name,
@@ -213,7 +256,9 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
                 statistics.percentile_interval(means[:, i, present].mean(axis=1).astype(float)),
                 ranks[complete.index(i)] if i in complete else None,
                 {task: float(observed[i, k]) for k, task in enumerate(tasks) if present[k]},
-                one.circular,
+                sum(rotated) / len(tasks) if len(rotated) == len(tasks) else None,
+                form,
+                tuple(lacks),
             )
         )
     return sorted(made, key=lambda s: (s.rank is None, -s.overall, s.name))
@@ -247,22 +292,25 @@ def load(path: Path) -> list[Entry]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["schema"] != SCHEMA:
-            raise EicapError(f"{path}: found the schema {raw['schema']!r}, expected {SCHEMA}")
+            raise EicapError(
+                f"{path}: found the schema {raw['schema']!r}, expected {SCHEMA}; remove it and give all runs again"
+            )
         entries = []
         for one in raw["entries"]:
             scores = {
                 str(task): dict(zip(raw["probes"][task], map(_unit, values), strict=True))
                 for task, values in one["scores"].items()
             }
-            circular = None if one["circular"] is None else _unit(one["circular"])
-            if not scores or scores.keys() != one["settings"].keys() or not all(scores.values()):
+            circular = {str(task): _unit(value) for task, value in one["circular"].items()}
+            if not scores or scores.keys() | circular.keys() != one["settings"].keys() or not all(scores.values()):
                 raise ValueError("tasks without scores or settings")
             if not all(isinstance(raw["dialogues"][probe], str) for own in scores.values() for probe in own):
                 raise ValueError("probes without dialogues")
             settings = {
                 str(task): {str(k): safe(v) for k, v in parts.items()} for task, parts in one["settings"].items()
             }
-            entries.append(Entry(safe(one["name"]), float(one["date"]), settings, scores, raw["dialogues"], circular))
+            name, model = safe(one["name"]), safe(one["model"])
+            entries.append(Entry(name, float(one["date"]), model, settings, scores, raw["dialogues"], circular))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise EicapError(f"{path}: cannot be read ({safe(error)}), expected a file of eicap leaderboard") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -294,7 +342,8 @@ def save(entries: Sequence[Entry]) -> str:
             {
                 "name": one.name,
                 "date": one.date,
-                "circular": one.circular,
+                "model": one.model,
+                "circular": dict(sorted(one.circular.items())),
                 "settings": {task: dict(one.settings[task]) for task in sorted(one.settings)},
                 "scores": {task: [one.scores[task][probe] for probe in probes[task]] for task in sorted(one.scores)},
             }
@@ -319,16 +368,35 @@ def rows(found: Sequence[Standing]) -> list[dict[str, str]]:
     ]
 
 
-NOTE: Final = (
-    "Mean accuracy over layers and languages in percent; guessing gives 25.0. A rank is the best and worst that the "
-    "data allow: simultaneous 95 % confidence sets, from a cluster bootstrap over dialogues. The items are this "
-    "project's own, not the paper's."
-)
+def note(found: Sequence[Standing]) -> str:
+    """Say how to read the leaderboard."""
+    return (
+        f"Format {found[0].format}. Mean accuracy over layers and languages in percent; guessing gives 25.0. A rank is "
+        "the best and worst that the data allow: simultaneous 95 % confidence sets, from a cluster bootstrap over "
+        "dialogues. Circular: right in all four rotations, also a mean over layers and languages. The items are this "
+        "project's own, not the paper's."
+    )
+
+
+def remarks(found: Sequence[Standing]) -> list[str]:
+    """Say what models lack, a line each."""
+    return [f"{one.name}: {remark}" for one in found for remark in one.remarks]
+
+
+def terminal(found: Sequence[Standing]) -> list[Table]:
+    """Lay the leaderboard out for a terminal of 80 columns: the ranks, then the parts."""
+    whole = ("rank", "overall", "95 %", "circular")
+    shown = rows(found)
+    return [
+        tables.terminal([{"model": row["model"], **{name: row[name] for name in whole}} for row in shown]),
+        tables.terminal([{name: value for name, value in row.items() if name not in whole} for row in shown]),
+    ]
 
 
 def as_markdown(found: Sequence[Standing]) -> str:
     """Return the leaderboard as Markdown."""
-    return f"# EICAP leaderboard\n\n{NOTE}\n\n{tables.markdown(rows(found))}"
+    lines = "".join(f"> {tables.plain(remark)}\n\n" for remark in remarks(found))
+    return f"# EICAP leaderboard\n\n{note(found)}\n\n{lines}{tables.markdown(rows(found))}"
 
 
 def as_csv(found: Sequence[Standing]) -> str:
@@ -337,6 +405,7 @@ def as_csv(found: Sequence[Standing]) -> str:
         [
             {
                 "model": one.name,
+                "format": one.format,
                 "best_rank": one.rank[0] if one.rank else "",
                 "worst_rank": one.rank[1] if one.rank else "",
                 "overall": one.overall,
@@ -356,7 +425,8 @@ def as_page(found: Sequence[Standing]) -> str:
     known = [score for score in scores if score is not None]
     return pages.render(
         "leaderboard",
-        note=NOTE,
+        note=note(found),
+        remarks=remarks(found),
         standings=found,
         layers=LAYERS,
         languages=LANGUAGES,

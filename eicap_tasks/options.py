@@ -16,6 +16,7 @@ from eicap_tasks.views import Show
 from eicap_tasks.vocabulary import LABELS
 
 KEY: Final = "eicap"
+_EXAMPLE = '{"eicap": {"data": "my_items.jsonl"}}'
 
 
 def _path(found: object) -> object:
@@ -72,13 +73,15 @@ def parse(metadata: Mapping[str, Any] | None) -> Options:
         The options, with defaults for what is not given.
 
     Raises:
-        EicapError: An option is unknown or has a value that it cannot have, or the key is misspelt.
+        EicapError: The metadata is no mapping, an option is unknown or has a value that it cannot have, or the key
+            is misspelt.
     """
     known = ", ".join(f"{name} ({field.description})" for name, field in Options.model_fields.items())
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise EicapError(f"metadata: found {metadata!r}, allowed: an object, as in {_EXAMPLE}; options: {known}")
     for key in metadata or {}:
         if key != KEY and (KEY in key.lower() or get_close_matches(key.lower(), [KEY], cutoff=0.8)):
-            example = '{"eicap": {"data": "my_items.jsonl"}}'
-            raise EicapError(f"metadata: found the key {key!r}, allowed: {KEY!r}, as in {example}; options: {known}")
+            raise EicapError(f"metadata: found the key {key!r}, allowed: {KEY!r}, as in {_EXAMPLE}; options: {known}")
     given = (metadata or {}).get(KEY, {})
     if not isinstance(given, Mapping):
         raise EicapError(f"metadata {KEY}: found {given!r}, allowed: an object with the options {known}")

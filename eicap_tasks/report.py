@@ -75,6 +75,8 @@ def sections(run: Run) -> list[Section]:
     found += [_traps(read), _places(read)] if len(read) else []
     if probes["p_0"].notna().all():
         found.append(_calibration(probes))
+    if (probes["format"] == "chain").all():
+        found.append(_links(probes))
     for column, name in NAMES.items():
         found.append(Section(column, f"By {name}", "", tuple(_grouped(probes, column))))
     return [section for section in found if section.rows]
@@ -98,6 +100,15 @@ def _scores(probes: pd.DataFrame) -> Section:
         rows.append(_row("task", "all", probes["acc"], probes["dialogue"]))
     note = "Guessing gives 25.0. Intervals: Wilson's, with the number of probes that clustering by dialogue leaves."
     return Section("scores", "Accuracy by layer and language", note, tuple(rows))
+
+
+def _links(probes: pd.DataFrame) -> Section:
+    rows = [_row("place", str(place), own["acc"], own["dialogue"]) for place, own in probes.groupby("link", sort=True)]
+    note = (
+        "1 is the first probe of a dialogue; before a later one stand the earlier ones with their right answers. All "
+        "layers are together, and which of them come late is a matter of the items."
+    )
+    return Section("link", "By place in the chain", note, tuple(rows))
 
 
 def _grouped(probes: pd.DataFrame, column: str) -> Iterator[dict[str, Any]]:
@@ -281,6 +292,7 @@ def as_markdown(run: Run, found: Sequence[Section]) -> str:
     for section in found:
         parts.append(f"## {section.title}\n\n{section.note + chr(10) + chr(10) if section.note else ''}")
         parts[-1] += tables.markdown(section.shown())
+    parts.append(f"## Signatures\n\n{tables.verbatim(run.signatures)}")
     return "\n".join(parts)
 
 
@@ -339,7 +351,7 @@ def as_page(run: Run, found: Sequence[Section]) -> str:
         entries=list(_entries(run)),
         languages=LANGUAGES,
         layers=LAYERS,
-        signatures=sorted("|".join(f"{k}:{v}" for k, v in task.signature.items()) for task in run.tasks.values()),
+        signatures=run.signatures,
     )
 
 

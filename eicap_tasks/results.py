@@ -1,7 +1,8 @@
 """The one module that knows lm-eval's result files, as 0.4.13 writes them with `--output_path` and `--log_samples`.
 
-A run is one `results_TIME.json` with a `samples_TASK_TIME.jsonl` beside it for every task. Result files come from
-others: nothing in them is trusted to be of the right kind, finite, short or harmless to print.
+A run is one `results_TIME.json`, or `NAME_TIME.json` where `--output_path` was `NAME.json`, with a
+`samples_TASK_TIME.jsonl` beside it for every task. Result files come from others: nothing in them is trusted to be of
+the right kind, finite, short or harmless to print.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from glob import escape
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -32,6 +34,8 @@ NAME_LENGTH: Final = 200
 ENDINGS: Final = {"": "letters", "_circular": "circular", "_gen": "gen", "_cf": "cf", "_chain": "chain"}
 LATEST: Final = 4e9
 """No run began later than in the year 2096."""
+TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?$")
+"""How the name of a result file ends."""
 TASK_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 MANY: Final = 12
 """So many runs are read by several processes: each takes a tenth of a second and more."""
@@ -40,6 +44,8 @@ TEXTS: Final = ("skill", "emotion", "emotion_layer", "difficulty", "kind", "cult
 OTHER_METRICS: Final = ("acc_circular", "consistency", "acc_bytes", "acc_mutual_info", "brier_score")
 OF_THE_MODEL: Final = ("model", "chat")
 """Parts of a signature in which two runs that are compared may differ."""
+SOFTWARE: Final = ("lm_eval", "eicap")
+"""Parts of a signature that may differ with a note: what they do to a score is in the prompts, items and version."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class TaskRun:
         signature: Parts of its signature: what the scores depend on.
         asked: Number of probes asked.
         total: Number of probes that the task has.
+        generation: How answers were generated, as JSON; "" where none were.
     """
 
     name: str
@@ -63,6 +70,7 @@ class TaskRun:
     signature: Mapping[str, str]
     asked: int
     total: int
+    generation: str = ""
 
     @property
     def partial(self) -> bool:
@@ -75,16 +83,17 @@ class Run:
     """One run of one model.
 
     Attributes:
-        name: What to call it: the model's name and its adapter's, or what the user chose.
+        name: What to call it: the model's name, its revision and its adapter's name, or what the user chose.
         source: The result file.
         date: When it began, in seconds since 1970.
         tasks: The tasks of this package by name; others are passed over.
         probes: One row per task and probe: `task`, `format`, `layer`, `lang`, `probe`, `dialogue`, the columns `TEXTS`,
-            `reach` (turns from the earliest evidence to the probed one), `gold`, `acc` (0 to 1), `parsed` (share of
-            answers that could be read), for i from 0 to 3 `trap_i` (why an option tempts), `option_i` and `place_i`
-            (share of the answers that chose the option, and the place), `p_i` (probability of the option, NaN where
-            the format has none), and other metrics of one number by their names.
+            `reach` (turns from the earliest evidence to the probed one), `link` (place in a chain, from 1), `gold`,
+            `acc` (0 to 1), `parsed` (share of answers that could be read), for i from 0 to 3 `trap_i` (why an option
+            tempts), `option_i` and `place_i` (share of the answers that chose the option, and the place), `p_i`
+            (probability of the option, NaN where the format has none), and other metrics of one number by their names.
         documents: Probe id and language -> the document, for `load(..., documents=True)`.
+        settings: What the run set that is not in a signature as text: `system instruction`, `dtype`, `revision`.
     """
 
     name: str
@@ -93,6 +102,12 @@ class Run:
     tasks: Mapping[str, TaskRun]
     probes: pd.DataFrame
     documents: Mapping[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def signatures(self) -> list[str]:
+        """The signatures of its tasks as lm-eval's file has them, sorted."""
+        return sorted("|".join(f"{k}:{v}" for k, v in task.signature.items()) for task in self.tasks.values())
 
     @property
     def partial(self) -> list[str]:
@@ -103,7 +118,7 @@ class Run:
         """Return the run with the tasks of one format only."""
         tasks = {name: task for name, task in self.tasks.items() if task.format == format}
         probes = self.probes[self.probes["format"] == format].reset_index(drop=True)
-        return Run(self.name, self.source, self.date, tasks, probes, self.documents)
+        return replace(self, tasks=tasks, probes=probes)
 
     @property
     def formats(self) -> list[str]:
@@ -121,7 +136,8 @@ def find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
     """Find the result files under paths.
 
     Args:
-        paths: Result files, or folders with such files at any depth. "NAME=PATH" gives a run a name.
+        paths: Result files, folders with such files at any depth, or what `--output_path` was. "NAME=PATH" gives a run
+            a name.
 
     Returns:
         The name that was given, or "", and the file, each file once, older ones first within a folder.
@@ -134,13 +150,22 @@ def find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
         text = str(given)
         name, _, rest = text.partition("=") if not Path(text).exists() else ("", "", text)
         path = Path(rest or text)
-        files = (
-            sorted(path.rglob("results_*.json"), key=lambda file: (file.name, str(file))) if path.is_dir() else [path]
-        )
-        if not path.exists():
+        files = [path]
+        if path.is_dir():
+            files = [f for f in path.rglob("*.json") if f.name.startswith("results_") or TIME.search(f.stem)]
+        elif (
+            path.suffix == ".json" and not path.exists()
+        ):  # lm-eval puts the time into the name that --output_path NAME.json gives
+            files = [
+                f for f in path.parent.glob(f"{escape(path.stem)}_*.json") if f.stem == f"{path.stem}_{_time_of(f)}"
+            ]
+        files.sort(key=lambda file: (_time_of(file), str(file)))
+        if not path.exists() and files in ([], [path]):
             raise EicapError(f"{path}: no such file or folder, expected what lm_eval --output_path wrote")
         if not files:
-            raise EicapError(f"{path}: found no results_*.json, expected what lm_eval --output_path wrote")
+            raise EicapError(
+                f"{path}: found no results_TIME.json or NAME_TIME.json, expected what lm_eval --output_path wrote"
+            )
         for file in files:
             found.setdefault(file.resolve(), name if rest else "")
     return [(name, path) for path, name in found.items()]
@@ -162,10 +187,7 @@ def load(paths: Sequence[str | Path], *, documents: bool = False) -> list[Run]:
     runs = [_read(path, name, "documents" if documents else "probes") for name, path in find(paths)]
     names = [run.name for run in runs]
     return [
-        run
-        if names.count(run.name) == 1
-        else Run(f"{run.name} ({_time_of(run.source)})", run.source, run.date, run.tasks, run.probes, run.documents)
-        for run in runs
+        run if names.count(run.name) == 1 else replace(run, name=f"{run.name} ({_time_of(run.source)})") for run in runs
     ]
 
 
@@ -213,7 +235,7 @@ def _read(path: Path, name: str, keep: Literal["scores", "probes", "documents"])
         return _read_run(path, name, keep)
     except EicapError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, OSError) as error:
         raise EicapError(f"{path}: found {safe(repr(error))}, expected a result file as lm-eval writes it") from error
 
 
@@ -248,14 +270,15 @@ def _read_run(path: Path, name: str, keep: Literal["scores", "probes", "document
         raise EicapError(f"{path}: found the probe {repeated['probe'].iloc[0]!r} twice in a task, expected once")
     date = raw.get("date")
     began = float(date) if isinstance(date, int | float) and 0 < date < LATEST else 0.0
-    return Run(safe(name) or _model(raw), path, began, tasks, probes, kept)
+    return Run(safe(name) or _model(raw), path, began, tasks, probes, kept, _settings(raw))
 
 
 def _document(doc: dict[str, Any]) -> dict[str, Any]:
-    """Return what a page shows of a document, all of it text."""
-    turns = [turn for turn in doc.get("turns") or [] if isinstance(turn, dict)]
+    """Return what a page shows of a document, all of it text; in a chain its turns begin with the earlier probes'."""
+    links = [link for link in [*(doc.get("earlier") or []), doc] if isinstance(link, dict)]
+    turns = [turn for link in links for turn in link.get("turns") or [] if isinstance(turn, dict)]
     return {
-        "setting": str(doc.get("setting", "")),
+        "setting": next((str(link["setting"]) for link in links if link.get("setting")), ""),
         "question": str(doc.get("question", "")),
         "options": [str(option) for option in list(doc["options"])[:OPTIONS]],
         "turns": [{key: str(turn.get(key, "")) for key in ("name", "text")} for turn in turns],
@@ -301,21 +324,46 @@ def _task(path: Path, name: str, config: dict[str, Any], raw: dict[str, Any]) ->
     known = layer in LAYERS and lang in LANGUAGES and parts.get("format") in ENDINGS.values()
     if not known or not isinstance(asked, int) or not isinstance(total, int) or not TASK_NAME.fullmatch(name):
         raise EicapError(f"{path}: found the task {safe(name)!r} without layer, language, format or counts of samples")
-    return TaskRun(name, layer, lang, parts["format"], {safe(k): safe(v) for k, v in parts.items()}, asked, total)
+    made = config.get("generation_kwargs")
+    generation = safe(json.dumps(made, ensure_ascii=False, sort_keys=True), 1000) if made else ""
+    signature = {safe(k): safe(v) for k, v in parts.items()}
+    return TaskRun(name, layer, lang, parts["format"], signature, asked, total, generation)
 
 
 def _model(raw: dict[str, Any]) -> str:
-    arguments = (raw.get("config") or {}).get("model_args")
-    peft = arguments.get("peft") if isinstance(arguments, dict) else None
-    gguf = arguments.get("gguf_file") if isinstance(arguments, dict) else None
-    name = safe(raw.get("model_name") or (raw.get("config") or {}).get("model") or "unknown")
+    """Name a model. Where it has an adapter, lm-eval's own name is that of the adapter alone."""
+    arguments = _arguments(raw)
+    adapter, gguf = arguments.get("peft") or arguments.get("delta"), arguments.get("gguf_file")
+    base = arguments.get("pretrained") if adapter else None
+    name = str(base or raw.get("model_name") or (raw.get("config") or {}).get("model") or "unknown")
     name = Path(str(gguf)).stem if gguf else name
     name = "/".join(Path(name).parts[-2:]).lstrip("/") if name.startswith(("/", ".")) else name
-    return safe(f"{name} + {Path(str(peft)).name}" if peft else name)
+    revision = arguments.get("revision") or "main"
+    name = name if revision == "main" else f"{name}@{revision}"
+    return safe(f"{name} + {Path(str(adapter)).name}" if adapter else name)
+
+
+def _arguments(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return `--model_args`, which Python callers may have given as text."""
+    found = (raw.get("config") or {}).get("model_args")
+    if isinstance(found, str):
+        return dict(part.strip().partition("=")[::2] for part in found.split(","))
+    return found if isinstance(found, dict) else {}
+
+
+def _settings(raw: dict[str, Any]) -> dict[str, str]:
+    config = raw.get("config") or {}
+    found = {
+        "system instruction": raw.get("system_instruction"),
+        "dtype": str(config.get("model_dtype") or "").removeprefix("torch."),
+        "revision": config.get("model_revision") or _arguments(raw).get("revision"),
+    }
+    return {name: safe(value) for name, value in found.items() if value}
 
 
 def _time_of(path: Path) -> str:
-    return path.stem.removeprefix("results_")
+    found = TIME.search(path.stem)
+    return found.group() if found else path.stem.removeprefix("results_")
 
 
 def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], place: str, *, scores_only: bool) -> None:
@@ -336,7 +384,8 @@ def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], plac
             values[name] = _unit(found, 2.0) if isinstance(found, int | float) else math.nan
         if not scores_only:
             reach = doc.get("reach", -1)
-            values |= {"reach": reach if isinstance(reach, int) else -1, **_choices(task.format, sample)}
+            values |= {"reach": reach if isinstance(reach, int) else -1, "link": len(doc.get("earlier") or ()) + 1}
+            values |= _choices(task.format, sample)
             for name in TEXTS:
                 values[name] = str(doc.get(name, "unknown"))
             for i in range(OPTIONS):

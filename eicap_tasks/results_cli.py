@@ -136,8 +136,12 @@ def leaderboard(
         "leaderboard.html": board.as_page(found),
     }
     _write(out, files, runs)
-    Console().print(tables.terminal(board.rows(found)))
-    typer.echo(board.NOTE)
+    console = Console()
+    for table in board.terminal(found):
+        console.print(table)
+    for remark in board.remarks(found):
+        console.print(Text(remark, style="yellow"))
+    console.print(Text(board.note(found), style="dim"))
 
 
 def submit(
@@ -159,8 +163,9 @@ def submit(
     _write(out, files, [run])
     upload = f"hf upload {model_id} {out}/.eval_results .eval_results --create-pr"
     typer.echo(f"to open the pull request: {upload}")
-    if model_index:
-        typer.echo(f"copy {out}/model-index.yaml into the header of the model card")
+    for name in files:
+        if name.startswith("model-index"):
+            typer.echo(f"copy {out}/{name} into the header of the model card")
 
 
 def _format(run: Any, wanted: str | None) -> str:

@@ -53,13 +53,13 @@ def run(arguments: Sequence[str]) -> None:
         raise EicapError("--tasks: found none, expected one or more, such as eicap_en; eicap run --help has an example")
     ours = own_names()
     others = [name for name in wanted if not any(fnmatchcase(own, name) for own in ours)]
+    evaluate, manager = lm_eval.simple_evaluate, lm_eval.tasks.TaskManager
     if not others:
         metadata = given["model_args"] | given["metadata"]  # as lm-eval does
         _check(wanted, metadata, given.get("num_fewshot") or 0)
         folders = [str(TASKS), *([given["include_path"]] if given.get("include_path") else [])]
         lm_eval.tasks.TaskManager = partial(_manager, folders)
     signed: list[str] = []
-    evaluate = lm_eval.simple_evaluate
     lm_eval.simple_evaluate = _remembering(evaluate, signed)
     try:
         cli.execute(parsed)
@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> None:
         hints = "".join(nearest(name, ours) for name in others)
         raise EicapError(f"--tasks: {error}, allowed: {', '.join(ours)}, or tasks of lm-eval{hints}") from error
     finally:
-        lm_eval.simple_evaluate = evaluate
+        lm_eval.simple_evaluate, lm_eval.tasks.TaskManager = evaluate, manager
 
 
 def _remembering(evaluate: Callable[..., Any], signed: list[str]) -> Callable[..., Any]:

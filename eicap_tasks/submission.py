@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import yaml
@@ -12,9 +13,10 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 
 from eicap_tasks import items
 from eicap_tasks.errors import EicapError
-from eicap_tasks.results import Run, TaskRun
+from eicap_tasks.results import SOFTWARE, Run, TaskRun
+from eicap_tasks.signature import short_hash
 from eicap_tasks.statistics import cluster_mean
-from eicap_tasks.vocabulary import LANGUAGES
+from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -43,10 +45,11 @@ def check_id(option: str, found: str) -> str:
 def files(run: Run, model_id: str, dataset_id: str | None = None, *, model_index: bool = False) -> dict[str, str]:
     """Write the scores of a run as the hub wants them.
 
-    Runs with another format or other settings go into files of their own, so that they are never taken for the same.
+    Runs with another format or other settings go into files of their own, so that they are never taken for the same:
+    the names end in a hash of all settings.
 
     Args:
-        run: A complete run.
+        run: A complete run: all tasks of its formats, or the four layers of a language.
         model_id: Id of the model on the hub.
         dataset_id: Id of the items' dataset on the hub, as `eicap export-dataset` makes it; `DATASET` if None, which
             only the items that ship with the package may be.
@@ -56,8 +59,8 @@ def files(run: Run, model_id: str, dataset_id: str | None = None, *, model_index
         Name of the file, relative to the root of the model's repository -> its text.
 
     Raises:
-        EicapError: An id is no id, own items have no dataset, the run is partial or has no date, or the model did not
-            see the dialogues.
+        EicapError: An id is no id, own items have no dataset, the run is partial, lacks a layer or has no date, or the
+            model did not see the dialogues.
     """
     check_id("--model-id", model_id)
     if dataset_id is None and (own := _own_items(run)):
@@ -78,27 +81,63 @@ def files(run: Run, model_id: str, dataset_id: str | None = None, *, model_index
         groups.setdefault(_settings_name(task), []).append(task)
     written: dict[str, str] = {}
     for name, tasks in groups.items():
+        only = _only(run, tasks)
         entries = [
             EvalResultEntry(
                 dataset_id=dataset_id,
                 task_id=f"{task.layer}_{task.lang}",
                 value=round(100 * _accuracy(run, task), 2),
                 date=when,
-                notes=_notes(run, task),
+                notes=_notes(run, task) + only,
             )
             for task in tasks
         ]
         data = eval_result_entries_to_yaml(entries)
         if parse_eval_result_entries(data) != entries:
             raise EicapError(f"{run.source}: huggingface_hub does not read back what it wrote for {name}")
-        written[f".eval_results/{name}.yaml"] = yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=1000)
+        written[f".eval_results/{name}_{_hash(run, tasks, dataset_id)}.yaml"] = yaml.safe_dump(
+            data, allow_unicode=True, sort_keys=False, width=1000
+        )
     if model_index:
-        written["model-index.yaml"] = _model_index(run, model_id, dataset_id)
+        every = _hash(run, [task for tasks in groups.values() for task in tasks], dataset_id)
+        written[f"model-index_{every}.yaml"] = _model_index(run, model_id, dataset_id)
     return written
 
 
+def _only(run: Run, tasks: Sequence[TaskRun]) -> str:
+    """Say which languages were asked, if not all; refuse a language that lacks a layer."""
+    langs = [lang for lang in LANGUAGES if any(task.lang == lang for task in tasks)]
+    for lang in langs:
+        missing = [layer for layer in LAYERS if not any((t.layer, t.lang) == (layer, lang) for t in tasks)]
+        if missing:
+            raise EicapError(
+                f"{run.source}: found no {', '.join(missing)} of {LANGUAGES[lang]['name']} in the format "
+                f"{tasks[0].format}, expected all four layers"
+            )
+    others = [LANGUAGES[lang]["name"] for lang in LANGUAGES if lang not in langs]
+    names = " and ".join(LANGUAGES[lang]["name"] for lang in langs)
+    return f"; asked in {names} only, not in {', '.join(others)}" if others else ""
+
+
+def _hash(run: Run, tasks: Sequence[TaskRun], dataset_id: str) -> str:
+    """Hash all settings of tasks, so that files of other settings have other names.
+
+    Where the model lies and versions of software are no settings; other arguments of the model are.
+    """
+    parts = [
+        [
+            task.name,
+            task.generation,
+            {k: v for k, v in task.signature.items() if k not in ("model", *SOFTWARE)},
+            task.signature.get("model", "").partition(",")[2],
+        ]
+        for task in sorted(tasks, key=lambda t: t.name)
+    ]
+    return short_hash([dataset_id, dict(run.settings), parts])[:8]
+
+
 def _settings_name(task: TaskRun) -> str:
-    """Name the file of a format and its settings: "eicap", "eicap_circular", "eicap_5-shot_transcript"."""
+    """Name a format and its usual settings: "eicap", "eicap_circular", "eicap_5-shot_transcript"."""
     parts = [] if task.format == "letters" else [task.format]
     parts += [f"{task.signature['shots']}-shot"] if task.signature.get("shots", "0") != "0" else []
     for part, usual in (("context", ("turns", "text")), ("labels", ("latin", "none"))):
@@ -116,8 +155,10 @@ def _notes(run: Run, task: TaskRun) -> str:
     own = run.probes[run.probes["task"] == task.name]
     interval = cluster_mean(own["acc"].to_numpy(), own["dialogue"].to_numpy()).share_interval()
     shown = f", 95 % interval {100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
-    parts = ("format", "context", "shots", "chat", "version", "items", "lm_eval", "eicap")
-    settings = ", ".join(f"{part} {task.signature[part]}" for part in parts if part in task.signature)
+    parts = ("format", "context", "show", "labels", "shots", "chat", "version", "items", "prompts", *SOFTWARE)
+    found = [f"{part} {task.signature[part]}" for part in parts if part in task.signature]
+    found += [f"gen_kwargs {task.generation}"] if task.generation else []
+    settings = ", ".join([*found, *(f"{name} {value}" for name, value in run.settings.items())])
     return f"accuracy in percent{shown}; eicap-tasks on lm-eval: {settings}"
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 Row = Mapping[str, str]
+_NUMBER: Final = re.compile(r"[-+–<\[\], .\d]*")
+_SHORT: Final = 10
 
 
 def terminal(rows: Sequence[Row], title: str = "") -> Table:
     """Lay out rows of text for a terminal; the first column is a name, the others are numbers.
+
+    Where there is little room, names and long headings are folded, numbers with short headings are not.
 
     Args:
         rows: Column -> text; all rows have the columns of the first.
@@ -23,7 +28,8 @@ def terminal(rows: Sequence[Row], title: str = "") -> Table:
     """
     grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for i, name in enumerate(rows[0]):
-        grid.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        whole = len(name) < _SHORT and all(_NUMBER.fullmatch(row[name]) for row in rows)
+        grid.add_column(name, justify="left" if i == 0 else "right", overflow="fold", no_wrap=whole)
     for row in rows:
         grid.add_row(*(Text(value) for value in row.values()))
     return grid
@@ -42,6 +48,11 @@ def plain(text: str) -> str:
                           ("[", "\\["), ("]", "\\]"), ("*", "\\*"), ("_", "\\_"), ("\n", " ")):  # fmt: skip
         text = text.replace(mark, written)
     return text
+
+
+def verbatim(lines: Sequence[str]) -> str:
+    """Return lines as an indented code block of Markdown, in which no mark is obeyed."""
+    return "".join(f"    {line}\n" for line in lines)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

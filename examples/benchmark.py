@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from eicap_tasks.runner import TASKS
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 START_LIMIT_S = 0.002
+COMPARE_LIMIT_S, COMPARE_LIMIT_GB = 3.0, 1.0
+LEADERBOARD_LIMIT_S = 20.0
 HOOK = Path(__file__).parent.parent / "eicap_tasks" / "registration"
 
 
@@ -163,15 +165,16 @@ def evaluation() -> None:
 
 
 class Guesser(LM):  # type: ignore[misc]
-    """A model that answers at random, to make runs to read."""
+    """A model that answers at random, if with some leaning to the right answer, to make runs to read."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, leaning: float) -> None:
         super().__init__()
-        self.chance = random.Random(seed)  # noqa: S311
+        self.chance, self.leaning = random.Random(seed), leaning  # noqa: S311
 
     def loglikelihood(self, requests: list[Any], **kwargs: Any) -> list[tuple[float, bool]]:
-        """Return a random number for every request."""
-        return [(-self.chance.random(), False) for _ in requests]
+        """Return a random number for every request, higher for the right answer."""
+        right = [request.args[1].strip() == request.doc["labels"][request.doc["gold"]] for request in requests]
+        return [(-self.chance.random() + self.leaning * one, False) for one in right]
 
     def loglikelihood_rolling(self, requests: list[Any], **kwargs: Any) -> list[float]:
         """Nothing asks for it."""
@@ -185,36 +188,58 @@ class Guesser(LM):  # type: ignore[misc]
 def reading() -> None:
     """Measure comparing two runs of about 10,000 probes, and ranking 200 runs of all our items, files included."""
     with tempfile.TemporaryDirectory() as folder:
-        base, other = (_run(Path(folder, name), seed) for seed, name in enumerate(("base", "other")))
-        runs = [results.load([path])[0] for path in (base, other)]
-        copies = -(-10_000 // len(runs[0].probes))
-        for run in runs:  # as if there were so many more dialogues
-            names = run.probes[["probe", "dialogue"]]
-            parts = [run.probes.assign(**{c: names[c] + f"-{i}" for c in names}) for i in range(copies)]
-            object.__setattr__(run, "probes", pd.concat(parts, ignore_index=True))
-        start = time.perf_counter()
-        comparison.compare(runs[0], runs[1:])
-        seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        row(f"`eicap compare`, {len(runs[0].probes)} probes, 10,000 resamples", f"{seconds:.1f} s, {peak:.2f} GiB")
-        paths = []
-        for i in range(200):  # the same samples under 200 names
-            copy = Path(folder, f"run{i:03d}")
-            copy.mkdir()
-            for file in base.rglob("*.json*"):
-                os.link(file, copy / file.name)
-            paths.append(f"model-{i:03d}={copy}")
-        start = time.perf_counter()
-        entries = leaderboard.merge([], results.each(paths, leaderboard.entry))
-        leaderboard.as_page(leaderboard.standings(entries))
-        row("`eicap leaderboard`, 200 runs", f"{time.perf_counter() - start:.1f} s")
+        pair = [_run(Path(folder, name), seed, 0.2 * seed) for seed, name in enumerate(("base", "other"))]
+        comparing(pair)
+        ranking(pair, Path(folder))
 
 
-def _run(out: Path, seed: int) -> Path:
-    """Let lm-eval write a run of all tasks by a model that guesses."""
+def comparing(pair: Sequence[Path]) -> None:
+    """Measure comparing two runs whose items are taken for more dialogues, until they are 10,000 probes."""
+    runs = results.load(pair)
+    copies = -(-10_000 // len(runs[0].probes))
+    for run in runs:
+        names = run.probes[["probe", "dialogue"]]
+        parts = [run.probes.assign(**{c: names[c] + f"-{i}" for c in names}) for i in range(copies)]
+        object.__setattr__(run, "probes", pd.concat(parts, ignore_index=True))
+    start = time.perf_counter()
+    comparison.compare(runs[0], runs[1:])
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    row(f"`eicap compare`, {len(runs[0].probes)} probes, 10,000 resamples", f"{seconds:.1f} s, {peak:.2f} GB")
+    if seconds > COMPARE_LIMIT_S or peak > COMPARE_LIMIT_GB:
+        allowed = f"allowed: {COMPARE_LIMIT_S} s, {COMPARE_LIMIT_GB} GB"
+        raise SystemExit(f"comparing took {seconds:.2f} s and {peak:.2f} GB, {allowed}")
+
+
+def ranking(pair: Sequence[Path], folder: Path, count: int = 200) -> None:
+    """Measure ranking runs that all differ: each has the samples of every task from the one or the other of two."""
+    (result,) = pair[0].rglob("results_*.json")
+    samples = [sorted(one.rglob("samples_*.jsonl")) for one in pair]  # of the same tasks in the same order
+    paths = []
+    for i in range(count):
+        copy = Path(folder, f"run{i:03d}")
+        copy.mkdir()
+        os.link(result, copy / result.name)
+        for task, files in enumerate(zip(*samples, strict=True)):
+            os.link(files[i >> task & 1], copy / files[0].name)
+        paths.append(f"model-{i:03d}={copy}")
+    start = time.perf_counter()
+    entries = leaderboard.merge([], results.each(paths, leaderboard.entry))
+    found = leaderboard.standings(entries)
+    leaderboard.as_page(found)
+    seconds = time.perf_counter() - start
+    if len({standing.rank for standing in found}) < count / 10:
+        raise SystemExit(f"{count} runs hardly differ; nothing was measured")
+    row(f"`eicap leaderboard`, {count} runs", f"{seconds:.1f} s")
+    if seconds > LEADERBOARD_LIMIT_S:
+        raise SystemExit(f"ranking took {seconds:.1f} s, allowed: {LEADERBOARD_LIMIT_S} s")
+
+
+def _run(out: Path, seed: int, leaning: float) -> Path:
+    """Let lm-eval write a run of all tasks by a model that guesses, and leans to the right answers."""
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     found = lm_eval.simple_evaluate(
-        model=Guesser(seed), tasks=["eicap"], task_manager=manager, bootstrap_iters=0, log_samples=True
+        model=Guesser(seed, leaning), tasks=["eicap"], task_manager=manager, bootstrap_iters=0, log_samples=True
     )
     tracker, samples = EvaluationTracker(output_path=str(out)), found.pop("samples")
     tracker.save_results_aggregated(results=found, samples=samples)

@@ -79,6 +79,20 @@ def measure(model: Any, task: str, chat: bool, limit: int | None) -> dict[str, A
     return results
 
 
+def line(row: dict[str, Any]) -> str:
+    """Write one row of the table; with one probe a task, lm-eval has no standard error and says "N/A"."""
+    format = next(f for f, ending in FORMATS.items() if row["task"][5:-3] == ending)
+    others = [f"`{metric}` {number(row[metric])}" for metric in METRICS[format]]
+    others += [f"letters {row['letters']}"] if "letters" in row else []
+    score = f"{number(row['acc'])} ± {number(row['acc_stderr'])}"
+    return f"| {row['model']} | `{row['task']}` | {row['probes']} | {score} | {', '.join(others)} |"
+
+
+def number(value: float | str) -> str:
+    """Write a number with two digits, and leave what is none as it is."""
+    return value if isinstance(value, str) else f"{value:.2f}"
+
+
 def main() -> None:
     """Measure and print the table, and write the same as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -104,13 +118,7 @@ def main() -> None:
     print(f"Generated answers: at most {TOKENS} tokens.\n")
     print("| model | group | probes | `acc` ± se | other metrics |\n|---|---|---|---|---|")
     for row in rows.values():
-        format = next(f for f, ending in FORMATS.items() if row["task"][5:-3] == ending)
-        others = [f"`{metric}` {row[metric]:.2f}" for metric in METRICS[format]]
-        others += [f"letters {row['letters']}"] if "letters" in row else []
-        print(
-            f"| {row['model']} | `{row['task']}` | {row['probes']} | {row['acc']:.2f} ± {row['acc_stderr']:.2f} "
-            f"| {', '.join(others)} |"
-        )
+        print(line(row))
 
 
 if __name__ == "__main__":

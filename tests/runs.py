@@ -50,16 +50,25 @@ def write_run(
     samples: bool = True,
     limit: int | None = None,
     options: dict[str, Any] | None = None,
+    arguments: dict[str, Any] | str | None = None,
+    system: str | None = None,
 ) -> Path:
-    """Run lm-eval with a scripted model, on items of its own or on ours, and let it write its files."""
+    """Run lm-eval with a scripted model, on items of its own or on ours, and let it write its files.
+
+    Its `model_args`, where given, go into the files and the signature as if a backend had had them.
+    """
     ours = {**({"data": str(data)} if data else {}), **(options or {})}
-    manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"eicap": ours} if ours else None)
+    given = {"pretrained": name} if arguments is None else arguments
+    of_the_model = arguments if isinstance(arguments, dict) else {}
+    metadata = {**of_the_model, **({"eicap": ours} if ours else {})}
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata=metadata or None)
     results = lm_eval.simple_evaluate(
         model=ScriptedModel(score, write=write), tasks=list(tasks), task_manager=manager, limit=limit,
-        bootstrap_iters=0, apply_chat_template=True, log_samples=True,
+        bootstrap_iters=0, apply_chat_template=True, log_samples=True, system_instruction=system,
     )  # fmt: skip
+    results["config"]["model_args"] = given
     tracker = EvaluationTracker(output_path=str(out))
-    tracker.general_config_tracker.log_experiment_args(name, {"pretrained": name}, None, None, None)
+    tracker.general_config_tracker.log_experiment_args(name, given, system, None, None)
     logged = results.pop("samples")
     tracker.save_results_aggregated(results=results, samples=logged)
     for task, found in logged.items() if samples else ():

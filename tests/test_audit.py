@@ -265,6 +265,22 @@ def test_a_model_that_cannot_be_loaded_is_named() -> None:
         load_model("hff", "x=1", 1, None)
 
 
+@pytest.mark.parametrize(
+    ("model_args", "expected"),
+    [
+        ("", r"^--model hf --model_args not given: .* missing 1 required positional argument: 'pretrained'; expected "),
+        (
+            "pretrained=x,device=cpu",
+            r"^--model hf --model_args pretrained=x,device=cpu: .* got multiple values for keyword argument 'device'; "
+            r"expected the model's own arguments, such as pretrained=MODEL; --batch_size and --device are given beside",
+        ),
+    ],
+)
+def test_arguments_that_a_model_does_not_take(model_args: str, expected: str) -> None:
+    with pytest.raises(EicapError, match=expected):
+        load_model("hf", model_args, 1, "cpu")
+
+
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "eicap_tasks.cli", "audit", *words], cwd=cwd, capture_output=True, text=True, check=False
@@ -324,6 +340,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(EicapError, match="cannot be written"):
         pages.write(out / "below", "x")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "folder"]
+
+
+def test_reasons_may_differ_between_languages() -> None:
+    dev = items.load(*(items.shipped("dev", lang) for lang in LANGUAGES))
+    reasons = {lang: [p.rationale for d in dev if d.lang == lang for p in d.probes] for lang in LANGUAGES}
+    assert reasons["ar"] != reasons["en"]
+    checks = audit(dev)
+    assert find(checks, "dialogues with other probes, keys, turns or evidence", "en-ar").found == "0"
+    assert failures(checks) == []
 
 
 def test_the_shipped_items_keep_to_every_limit() -> None:

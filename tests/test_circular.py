@@ -10,8 +10,10 @@ import lm_eval
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from models import ScriptedModel, always_a, oracle
+from tiny import tiny_model
 
 from eicap_tasks import items, metrics
 from eicap_tasks.documents import documents, rotate
@@ -68,6 +70,32 @@ def test_examples_and_chat_turns_work_in_every_rotation(chat: bool) -> None:
     assert results[TASK]["acc_circular,none"] == 1.0
     prompt = samples[0]["arguments"][12][0]
     assert prompt.count("Question about why") == 3
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_one_forward_pass_per_rotation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chat: bool) -> None:
+    """The four labels of a rotation follow one context, so that one pass has the likelihoods of all."""
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: "
+    folder = str(tiny_model(tmp_path / "tiny", template=template))
+    model = HFLM(pretrained=folder, device="cpu", batch_size=1)
+    passes: list[int] = []
+    call = HFLM._model_call
+
+    def counted(self: HFLM, inps: Any, *args: Any, **kwargs: Any) -> Any:
+        passes.append(len(inps))
+        return call(self, inps, *args, **kwargs)
+
+    monkeypatch.setattr(HFLM, "_model_call", counted)
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"eicap": {"data": str(TOY)}})
+    out = lm_eval.simple_evaluate(
+        model=model, tasks=[TASK], task_manager=manager, bootstrap_iters=0, apply_chat_template=chat
+    )
+    samples = out["samples"][TASK]
+    continuations = {argument[1] for sample in samples for argument in sample["arguments"]}
+    tokens = 1 if chat else 2  # "A" is one token here, " A" two: the space is shared too
+    assert {len(model.tok_encode(label)) for label in continuations} == {tokens}
+    assert len(samples) == len(DOCS)
+    assert passes == [1] * 4 * len(DOCS)
 
 
 def test_the_groups() -> None:

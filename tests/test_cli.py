@@ -10,10 +10,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import lm_eval
+import lm_eval.tasks
 import pytest
 from lm_eval._cli import HarnessCLI
 
-from eicap_tasks import __version__, context, items, prompts, runner
+from eicap_tasks import __version__, cli, context, items, prompts, runner
 from eicap_tasks.doctor import findings, hub
 from eicap_tasks.documents import documents
 from eicap_tasks.errors import EicapError
@@ -67,6 +69,11 @@ def test_show_knows_the_options_of_a_run() -> None:
     broken = eicap("show", "toy-chat-t", "--metadata", "{")
     assert broken.returncode == 2
     assert broken.stderr.startswith("--metadata: found '{' (")
+    for other in ("3", "[1]", '"x"'):
+        with pytest.raises(EicapError) as caught:
+            cli.show("toy-chat-t", metadata=other)
+        example = """allowed: an object, as in {"eicap": {"data": "my_items.jsonl"}}; options: data (JSONL file"""
+        assert str(caught.value).startswith(f"metadata: found {json.loads(other)!r}, {example}")
 
 
 @pytest.mark.parametrize(
@@ -231,8 +238,10 @@ def test_run_finds_tasks_of_lm_eval_too(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr(sys, "argv", [])
     run(["--model", "dummy", "--tasks", "eicap_en,arc_easy"])
     assert indexed[-1] is True
+    before = lm_eval.tasks.TaskManager, lm_eval.simple_evaluate
     run(["--model", "dummy", "--tasks", "eicap_e*"])
     assert indexed[-1] is False
+    assert (lm_eval.tasks.TaskManager, lm_eval.simple_evaluate) == before
 
 
 def test_own_names() -> None:

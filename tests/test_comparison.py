@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import gc
+import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from artificial import dialogues
+from rich.console import Console
 from runs import items_file, made_up, noisy, write_run
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
@@ -202,6 +205,39 @@ def test_a_missing_task_is_named(pair: tuple[Any, Any]) -> None:
     assert compare(english, [english]).rows[0].probes == 100
 
 
+def test_a_group_without_a_probe_is_left_out_and_a_family_without_one_is_refused(pair: tuple[Any, Any]) -> None:
+    base, other = made_up("a", pair[0]), made_up("b", pair[1])
+    kept = base.probes["emotion_layer"] != "value"
+    for run in (base, other):
+        object.__setattr__(run, "probes", run.probes[kept])
+    rows = [row for row in compare(base, [other], resamples=100).rows if row.family == "emotion-layers"]
+    assert [row.group for row in rows] == [
+        "foundational emotions", "dimensional emotions", "appraisal emotions", "social emotions"
+    ]  # fmt: skip
+    assert {row.tests for row in rows} == {4}
+    base.probes["emotion_layer"] = "unknown"
+    with pytest.raises(EicapError) as error:
+        compare(base, [other])
+    assert str(error.value) == (
+        "--family emotion-layers: found no probe in any of its groups, expected some in foundational emotions, "
+        "dimensional emotions, appraisal emotions, value emotions, social emotions"
+    )
+    assert [row.group for row in compare(base, [other], families=("layers",), resamples=100).rows][-1] == "overall"
+
+
+def test_the_table_of_several_runs_has_80_columns(pair: tuple[Any, Any]) -> None:
+    names = ["org/b", "a-very-long-organization-name/" + "x" * 60]
+    found = compare(made_up("a", pair[0]), [made_up(name, pair[1]) for name in names], resamples=100)
+    console = Console(width=80, file=io.StringIO())
+    for table in comparison.tables_of(found):
+        console.print(tables.terminal(table.rows, table.title))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert max(map(len, text.splitlines())) <= 80
+    flat = " ".join(text.split())
+    for row in found.rows:
+        assert f"{tables.percent(row.base)} {tables.percent(row.score)} {tables.points(row.difference)}" in flat
+
+
 def test_missing_probes_are_named(pair: tuple[Any, Any]) -> None:
     short = made_up("short", pair[0][:99])
     with pytest.raises(EicapError, match=r"found 1 probes in one run only \(d00099-2-0\), expected the same probes"):
@@ -245,15 +281,18 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "eicap_tasks.cli", *words], cwd=cwd, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-m", "eicap_tasks.cli", *words],
+        cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "80"},
+    )  # fmt: skip
 
 
 def test_the_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
     before, after = folders
     out = command("compare", f"before={before}", f"after={after}", "--out", "diff", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
-    assert max(map(len, out.stdout.splitlines())) <= 80 or "wrote" in out.stdout
+    lines = [line for line in out.stdout.splitlines() if not line.startswith("wrote ")]
+    assert len(lines) > 30
+    assert max(map(len, lines)) <= 80
     assert "the four layers, all languages together (Holm over 4 tests)" in out.stdout
     assert {file.name for file in (tmp_path / "diff").iterdir()} == {
         f"compare.{ending}" for ending in ("md", "csv", "json", "png", "svg")
@@ -265,6 +304,16 @@ def test_the_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
     one, two = results.load([before, after])
     expected = float(two.probes["acc"].mean() - one.probes["acc"].mean())
     assert found["rows"][-1]["difference"] == pytest.approx(expected)
+    for row in found["rows"]:  # no number is folded
+        whole = [tables.percent(row["base"]), tables.percent(row["score"]), tables.points(row["difference"])]
+        assert any(" ".join(whole) in " ".join(line.split()) for line in lines), row["group"]
+    assert found["signatures"] == {"before": one.signatures, "after": two.signatures}
+    markdown = (tmp_path / "diff" / "compare.md").read_text()
+    signed = markdown.split("## Signatures\n\n")[1]
+    assert signed == "\n".join(
+        f"{name}:\n\n{''.join(f'    {line}' + chr(10) for line in run.signatures)}"
+        for name, run in (("before", one), ("after", two))
+    )
     again = command("compare", f"before={before}", f"after={after}", "--out", "again", cwd=tmp_path)
     assert again.returncode == 0
     for file in (tmp_path / "diff").iterdir():

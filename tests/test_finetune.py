@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 import torch
+import trl
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from datasets import Dataset
 from peft import PeftModel
 from tiny import tiny_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler
 
 from eicap_tasks.errors import EicapError
 
@@ -79,7 +83,7 @@ def logits(model: Any) -> torch.Tensor:
 def test_every_form_of_chats_is_read_alike(tmp_path: Path) -> None:
     messages = [{"role": chats.ROLES[1 + i % 2], "content": text} for i, text in enumerate(turns(4))]
     (tmp_path / "a.jsonl").write_text(json.dumps({"id": "x", "data": turns(4)}) + "\n\n")
-    (tmp_path / "b.json").write_text(json.dumps([{"prompt_id": "x", "messages": messages}]))
+    (tmp_path / "b.json").write_text(json.dumps([{"id": "x", "messages": messages}]))
     Dataset.from_list([{"id": "x", "messages": messages}]).to_parquet(tmp_path / "c.parquet")
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "train.jsonl").write_text(json.dumps({"id": "x", "messages": messages}) + "\n")
@@ -93,6 +97,9 @@ def test_limit_and_missing_ids(data: Path, tmp_path: Path) -> None:
     assert [chat.id for chat in chats.load(str(data), limit=3)] == ["c0", "c1", "c2"]
     (tmp_path / "n.jsonl").write_text(f"{json.dumps({'data': turns(2)})}\n" * 2)
     assert [chat.id for chat in chats.load(str(tmp_path / "n.jsonl"))] == ["1", "2"]
+    row = {"id": None, "prompt_id": "p", "data": turns(2)}  # two chats that begin with one prompt
+    (tmp_path / "p.jsonl").write_text(f"{json.dumps(row)}\n" * 2)
+    assert [chat.id for chat in chats.load(str(tmp_path / "p.jsonl"))] == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +129,10 @@ def test_files_in_the_wrong_form(tmp_path: Path) -> None:
     (tmp_path / "twice.jsonl").write_text(f"{json.dumps({'id': 1, 'data': turns(2)})}\n" * 2)
     with pytest.raises(EicapError, match=r"twice\.jsonl:2: id: found '1' again, expected every id once"):
         chats.load(str(tmp_path / "twice.jsonl"))
+    for name in ("latin.jsonl", "latin.json"):
+        (tmp_path / name).write_bytes(b'{"data": ["caf\xe9", "yes"]}')
+        with pytest.raises(EicapError, match=r"latin\.json(l:1)?: found no JSON: 'utf-8' codec can't decode byte 0xe9"):
+            chats.load(str(tmp_path / name))
     (tmp_path / "none.parquet").write_text("no")
     with pytest.raises(EicapError, match=r"none\.parquet: found no Parquet table"):
         chats.load(str(tmp_path / "none.parquet"))
@@ -133,7 +144,7 @@ def test_files_in_the_wrong_form(tmp_path: Path) -> None:
 
 def test_settings_say_what_is_wrong(run_file: Path) -> None:
     raw = yaml.safe_load(run_file.read_text())
-    raw["training"] |= {"epoch": 2, "learning_rate": -1}
+    raw["training"] |= {"epoch": 2, "learning_rate": -1, "schedule": "cosin"}
     del raw["output"]
     run_file.write_text(yaml.safe_dump(raw))
     with pytest.raises(EicapError) as caught:
@@ -141,6 +152,8 @@ def test_settings_say_what_is_wrong(run_file: Path) -> None:
     lines = str(caught.value).splitlines()
     assert [line.removeprefix(f"{run_file}: ") for line in lines] == [
         "training.learning_rate: found -1, expected: input should be greater than or equal to 0",
+        "training.schedule: found 'cosin', expected: input should be 'linear', 'cosine', 'cosine_with_restarts', "
+        "'polynomial', 'constant', 'constant_with_warmup' or 'inverse_sqrt'",
         "training.epoch: found an unknown key, expected epochs, max_steps, learning_rate, schedule, warmup_steps, "
         "batch_size, gradient_accumulation, max_length, packing, gradient_checkpointing, seed, save_steps, "
         "logging_steps; did you mean 'epochs'?",
@@ -150,18 +163,30 @@ def test_settings_say_what_is_wrong(run_file: Path) -> None:
         settings_module.load(run_file, ["output"])
     with pytest.raises(EicapError, match="found no section 'output'"):
         settings_module.load(run_file, ["output=x", "output.y=1"])
+    for value in ("@x", "[a"):
+        with pytest.raises(EicapError, match=rf"^--set data\.source={re.escape(value)}: found no YAML after '='"):
+            settings_module.load(run_file, [f"data.source={value}"])
+
+
+@pytest.mark.parametrize("name", get_args(settings_module.Schedule))
+def test_every_schedule_needs_nothing_more(name: str) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = get_scheduler(name, optimizer, num_warmup_steps=2, num_training_steps=6)
+    assert schedule.get_last_lr() == [1.0 if name == "constant" else 0.0]
 
 
 @pytest.mark.parametrize("file", FORMS, ids=lambda file: file.stem)
 def test_the_settings_that_ship(file: Path) -> None:
     found = settings_module.load(file)
     assert str(found.output) == f"results/finetune/{file.stem}"
+    assert "generation" in found.model.chat_template.read_text() if found.model.chat_template else True
     papers = re.fullmatch(r"qwen2\.5-7b(-instruct)?_ultrachat-(en|ar)", file.stem)
     if papers:
         assert found.model.pretrained == ("Qwen/Qwen2.5-7B-Instruct" if papers[1] else "Qwen/Qwen2.5-7B")
         assert found.data.source == ("HuggingFaceH4/ultrachat_200k" if papers[2] == "en" else "ultrachat-ar.jsonl")
         assert (found.model.dtype, found.training.packing, found.lora.r) == ("bfloat16", True, 16)
-    assert len(FORMS) == 6
+        assert found.model.chat_template == (None if papers[1] else FOLDER / "qwen2.5-base.jinja")
+    assert len(FORMS) == 7
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
@@ -196,10 +221,11 @@ def test_the_plain_template(tiny: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     tokenizer.chat_template = PLAIN.read_text()
     template = preflight.training_template(tokenizer, "tiny")
-    assert tokenizer.apply_chat_template(TALK, tokenize=False) == (
-        "Be brief.\nUser: Why salt?\nAssistant: Rivers.</s>\nUser: مالحة؟\nAssistant: نعم.</s>\n"
-    )
+    text = "Be brief.\nUser: Why salt?\nAssistant: Rivers.</s>\nUser: مالحة؟\nAssistant: نعم.</s>\n"
+    assert tokenizer.apply_chat_template(TALK, tokenize=False) == f"<s>{text}"
     assert learnt(tokenizer, template, TALK) == [" Rivers.</s>", " نعم.</s>"]
+    tokenizer.bos_token = None
+    assert tokenizer.apply_chat_template(TALK, tokenize=False) == text
 
 
 @pytest.mark.model
@@ -220,8 +246,6 @@ def test_the_template_of_smollm2(small_model: str) -> None:
 @pytest.mark.parametrize("family", ["qwen2_5", "llama3", "gemma"])
 def test_templates_of_the_papers_models_are_known(family: str, tiny: Path) -> None:
     """As trl has them: the text stays the same, the assistant's part is marked, its end included."""
-    import trl
-
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     ends = {"qwen2_5": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_turn>"}
     tokenizer.add_special_tokens({"additional_special_tokens": [ends[family]]})
@@ -234,6 +258,33 @@ def test_templates_of_the_papers_models_are_known(family: str, tiny: Path) -> No
     assert [piece.strip() for piece in learnt(tokenizer, template, talk)] == [
         f"{word}{ends[family]}" for word in ("Rivers.", "نعم.")
     ]
+
+
+def test_the_template_of_qwens_base_models(tiny: Path) -> None:
+    """As trl has that of the instruct models, with the default that stands in the base models' own."""
+    instruct, training = (
+        (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text()
+        for name in ("qwen2_5", "qwen2_5_training")
+    )
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = (FOLDER / "qwen2.5-base.jinja").read_text()
+    template = preflight.training_template(tokenizer, "base")
+    assert template == tokenizer.chat_template
+    named = "You are Qwen, created by Alibaba Cloud. "
+    for talk, count in ((TALK, 0), (TALK[1:], 1), (TALK[1:2], 1)):
+        for prompt in (False, True):
+            theirs = tokenizer.apply_chat_template(
+                talk, tokenize=False, chat_template=instruct, add_generation_prompt=prompt
+            )
+            assert theirs.count(named) == count
+            ours = tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=prompt)
+            assert ours == theirs.replace(named, "")
+    assert learnt(tokenizer, template, TALK) == ["\nRivers.<|im_end|>\n", "\nنعم.<|im_end|>\n"]
+    assert learnt(tokenizer, template, TALK) == learnt(tokenizer, training, TALK)
+    tokenizer.chat_template = instruct.replace(named, "")
+    with pytest.raises(EicapError, match="found a chat template without marks that trl does not know"):
+        preflight.training_template(tokenizer, "base")
 
 
 def test_a_template_that_will_not_do(tiny: Path, run_file: Path) -> None:
@@ -252,16 +303,56 @@ def test_parameters_and_memory(run_file: Path) -> None:
     assert found.parameters == 600 * 32 + 2 * (4 * 32**2 + 3 * 32 * 64 + 2 * 32) + 32
     assert found.trainable == 2 * (4 * 4 * 64 + 3 * 4 * 96)
     dropped = 100 * (6 * 32 + 64) * 8  # seven adapters in a layer, six of them on 32 units: a copy and a mask
-    kept, layer, logits = 100 * 32 * 4, 100 * 32 * 68 + dropped, 100 * 600 * 12
-    assert found.memory == 4 * found.parameters + 16 * found.trainable + 2 * kept + layer + logits
+    kept, layer, head = 100 * 32 * 4, 100 * 32 * 68 + dropped, 100 * 600 * (4 + 28) + 100 * 32 * 4
+    held = 4 * found.parameters + 16 * found.trainable
+    assert found.memory == held + 2 * kept + layer + head
+    split = preflight.estimate(settings, shards=4)  # the embeddings (tied) and both layers are whole at their time
+    whole = 600 * 32 + (found.parameters - 600 * 32)
+    assert split.memory == held // 4 + 4 * whole + 2 * kept + layer + head
     assert preflight.check_memory(1).startswith("about 0.0 GiB of ")
+    assert re.fullmatch(
+        r"about 1048576\.0 GiB, more than the [0-9.]+ GiB free of this machine",
+        preflight.check_memory(2**50, strict=False),
+    )
     with pytest.raises(
         EicapError, match=r"memory: found [0-9.]+ GiB free of this machine, expected about 1048576.0 GiB"
     ):
         preflight.check_memory(2**50)
 
 
-def test_what_is_not_there(run_file: Path, tmp_path: Path) -> None:
+def test_the_logits_count_as_one_tile(run_file: Path, tiny: Path, tmp_path: Path) -> None:
+    """Beyond 4,096 tokens only what is kept of each token grows, not what the loss takes."""
+    found = [
+        preflight.estimate(
+            settings_module.load(run_file, ["lora.dropout=0", "training.batch_size=1", f"training.max_length={length}"])
+        ).memory
+        for length in (4095, 4096, 4097)
+    ]
+    for_each = 2 * 32 * 4 + 32 * 68 + 32 * 4
+    assert [found[1] - found[0], found[2] - found[1]] == [for_each + 600 * 32, for_each]
+
+
+@pytest.mark.parametrize("fsdp", ["true", "false"])
+def test_only_fsdp_splits_the_model(fsdp: str, run_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards: list[Any] = []
+    estimate = preflight.estimate
+
+    def watched(settings: Any, *, shards: int, into: list[int] = shards) -> preflight.Estimate:
+        into.append(shards)
+        return estimate(settings, shards=shards)
+
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", fsdp)
+    monkeypatch.setattr(preflight, "estimate", watched)
+    finetune.prepare(settings_module.load(run_file), processes=4)
+    assert shards == [4 if fsdp == "true" else 1]
+
+
+def test_what_is_not_there(run_file: Path, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tiny / name, tmp_path / "bare")
+    with pytest.raises(EicapError, match=r"^model\.pretrained: found no tokenizer of '.*bare': "):
+        finetune.prepare(settings_module.load(run_file, [f"model.pretrained={tmp_path / 'bare'}"]))
     with pytest.raises(EicapError, match=r"model\.pretrained: found no model 'nobody/nothing'"):
         preflight.estimate(settings_module.load(run_file, ["model.pretrained=nobody/nothing"]))
     with pytest.raises(EicapError, match=r"lora\.target_modules: found 'nothing'"):
@@ -271,14 +362,18 @@ def test_what_is_not_there(run_file: Path, tmp_path: Path) -> None:
 
 
 def test_a_dry_run_says_what_would_happen(
-    run_file: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_file: Path,
+    tiny: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = settings_module.load(run_file)
     tokenizer = AutoTokenizer.from_pretrained(tiny)
     tokenizer.chat_template = PLAIN.read_text()
     sizes = [preflight.size(chat, tokenizer, tokenizer.chat_template, 60) for chat in chats.load(settings.data.source)]
     short, long = sizes[0], sizes[1]
-    assert (short.cut, long.tokens) == (0, 60)
+    assert (short.cut, short.answer_cut, long.tokens, long.answer_cut) == (0, False, 60, True)
     finetune.main([str(run_file), "--dry-run", "--set", "training.max_length=60"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[:-1] == [
@@ -287,11 +382,28 @@ def test_a_dry_run_says_what_would_happen(
         f"data        12 chats, {6 * short.tokens + 6 * 60} tokens",
         f"            {6 * short.learnt + 6 * long.learnt} of them are the assistant's and learnt",
         "            6 chats are cut at 60 tokens",
+        "            6 of them lose their last answer or its end",
         "            0 more are left out: no turn of the assistant before the cut",
         "steps       6",
     ]
     assert lines[-1].startswith("memory      about 0.0 GiB of ")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0))
+    finetune.main([str(run_file), "--dry-run"])
+    short_of = "memory      about 0.0 GiB, more than the 0.0 GiB free of this machine"
+    assert capsys.readouterr().out.splitlines()[-1] == short_of
+    with pytest.raises(SystemExit):
+        finetune.main([str(run_file)])
+    assert "memory: found 0.0 GiB free of this machine, expected about 0.0 GiB" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cut_within_the_last_answer_is_told_from_one_before_it(tiny: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    chat = chats.Chat("x", TALK)
+    whole = preflight.size(chat, tokenizer, PLAIN.read_text(), 1000)
+    for length, lost in ((whole.tokens, False), (whole.tokens - 1, False), (whole.tokens - 2, True)):
+        found = preflight.size(chat, tokenizer, PLAIN.read_text(), length)  # the last token is the line break
+        assert (found.cut, found.answer_cut, found.learnt) == (whole.tokens - length, lost, whole.learnt - lost)
 
 
 def train(file: Path, *sets: str) -> dict[str, Any]:
@@ -302,7 +414,9 @@ def train(file: Path, *sets: str) -> dict[str, Any]:
     return record
 
 
-def test_training_changes_the_model_and_a_rate_of_0_does_not(run_file: Path, tiny: Path, tmp_path: Path) -> None:
+def test_training_changes_the_model_and_a_rate_of_0_does_not(
+    run_file: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = train(run_file)
     out = tmp_path / "out"
     assert record["steps"] == record["steps_done"] == 6  # 12 chats, 2 x 2 a step, 2 epochs
@@ -312,13 +426,22 @@ def test_training_changes_the_model_and_a_rate_of_0_does_not(run_file: Path, tin
     assert float(rows[-1][2]) < float(rows[1][2]) - 0.01
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert record["data"] == {"sha256": chats.digest(chats.load(str(tmp_path / "chats.jsonl"))), "chats": 12,
-                              "left_out": 0, "cut": 0}  # fmt: skip
+                              "left_out": 0, "cut": 0, "answers_cut": 0}  # fmt: skip
+    assert record["template"] == hashlib.sha256(PLAIN.read_bytes()).hexdigest()
     assert record["settings"]["lora"]["r"] == 4
     assert set(record["versions"]) == {"python", *finetune.PACKAGES}
     base = logits(AutoModelForCausalLM.from_pretrained(tiny))
     tuned = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), out))
     assert (tuned - base).abs().max() > 1e-3
-    train(run_file, "training.learning_rate=0", f"output={tmp_path / 'zero'}")
+    histories: list[list[dict[str, float]]] = []
+    monkeypatch.setattr(finetune, "plot", lambda history, file: histories.append(history))
+    every = ("training.logging_steps=4", "training.save_steps=3")
+    record = train(run_file, "training.learning_rate=0", *every, f"output={tmp_path / 'zero'}")
+    rows = [line.split(",") for line in (tmp_path / "zero" / "log.csv").read_text().splitlines()]
+    assert [row[0] for row in rows[1:]] == ["1", "3", "4", "6"]  # before every checkpoint, too
+    first, second, third, last = (float(row[2]) for row in rows[1:])
+    assert record["loss"] == pytest.approx((first + 2 * second + third + 2 * last) / 6, rel=1e-12)
+    assert record["loss"] == pytest.approx(histories[0][-1]["train_loss"], rel=1e-6)  # the trainer's own
     same = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny), tmp_path / "zero"))
     assert torch.equal(same, base)
 
@@ -326,7 +449,10 @@ def test_training_changes_the_model_and_a_rate_of_0_does_not(run_file: Path, tin
 def test_what_was_interrupted_goes_on_as_if_it_had_not_been(
     run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(run_file, f"output={tmp_path / 'whole'}")
+    template = tmp_path / "own.jinja"
+    template.write_text(PLAIN.read_text())
+    own = f"model.chat_template={template}"
+    whole = train(run_file, own, f"output={tmp_path / 'whole'}")
     log = finetune._Log.on_log
 
     def dies(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -337,18 +463,60 @@ def test_what_was_interrupted_goes_on_as_if_it_had_not_been(
     with monkeypatch.context() as patch:
         patch.setattr(finetune._Log, "on_log", dies)
         with pytest.raises(KeyboardInterrupt):
-            train(run_file)
+            train(run_file, own)
     out = tmp_path / "out"
-    assert "loss" not in json.loads((out / "record.json").read_text())
+    record = json.loads((out / "record.json").read_text())
+    assert "loss" not in record
+    assert record["seconds"] > 0  # noted when the checkpoint was written
+    (out / "record.json").write_text(json.dumps({**record, "seconds": 5000}))
     with pytest.raises(EicapError, match="found a run with other settings, expected the same: set output"):
-        train(run_file, "training.learning_rate=0.02")
-    train(run_file)
+        train(run_file, own, "training.learning_rate=0.02")
+    template.write_text(PLAIN.read_text().replace("User: ", "Human: "))
+    with pytest.raises(EicapError, match="found a run with other template, expected the same: set output"):
+        train(run_file, own)
+    template.write_text(PLAIN.read_text())
+    (out / "checkpoint-5").mkdir()  # as when killed while it is written: the state comes last
+    (out / "checkpoint-5" / "adapter_model.safetensors").write_text("half")
+    record = train(run_file, own)
+    assert 5000 < record["seconds"] < 5600
+    assert record["loss"] == pytest.approx(whole["loss"], rel=1e-12)
     assert (out / "log.csv").read_bytes() == (tmp_path / "whole" / "log.csv").read_bytes()
     assert (out / "adapter_model.safetensors").read_bytes() == (
         tmp_path / "whole" / "adapter_model.safetensors"
     ).read_bytes()
     with pytest.raises(EicapError, match="found a finished run"):
-        train(run_file)
+        train(run_file, own)
+
+
+class _Saves:
+    """What `finetune.save` needs of a trainer; as transformers does, it writes nothing of a model in parts."""
+
+    def __init__(self, output: Path, kind: str | None) -> None:
+        self.is_fsdp_enabled = kind is not None
+        plugin: Any = SimpleNamespace(kind=kind, set_state_dict_type=lambda kind: setattr(plugin, "kind", kind))
+        self.accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+        self.args = SimpleNamespace(output_dir=str(output), should_save=True)
+
+    def save_model(self) -> None:
+        """Write, or not."""
+        if self.accelerator.state.fsdp_plugin.kind in (None, "FULL_STATE_DICT"):
+            (Path(self.args.output_dir) / "adapter_model.safetensors").write_text("adapter")
+
+
+@pytest.mark.parametrize("kind", [None, "SHARDED_STATE_DICT", "FULL_STATE_DICT"])
+def test_an_adapter_is_written_whole_under_fsdp(kind: str | None, tmp_path: Path) -> None:
+    finetune.save(_Saves(tmp_path, kind))
+    assert (tmp_path / "adapter_model.safetensors").read_text() == "adapter"
+
+
+def test_a_run_without_an_adapter_is_not_finished(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetune.SFTTrainer.save_model", lambda self, output_dir=None, _internal_call=False: None)
+    file = re.escape(str(tmp_path / "out" / "adapter_model.safetensors"))
+    with pytest.raises(EicapError, match=f"^{file}: found no adapter after the training"):
+        train(run_file, "training.max_steps=1")
+    assert "loss" not in json.loads((tmp_path / "out" / "record.json").read_text())
 
 
 def test_a_folder_with_something_else_is_left_alone(run_file: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pipeline example: it goes on after an interruption, and ends with status 1 on a regression."""
+"""The pipeline example: it runs again what is not done, and ends with status 1 on a regression."""
 
 from __future__ import annotations
 
@@ -32,19 +32,68 @@ def gate(base: str, other: str, folder: Path, env: dict[str, str]) -> subprocess
     return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
+def called(folder: Path) -> list[str]:
+    """The commands since the last time, and what they compared."""
+    file = folder / "calls"
+    lines = file.read_text().splitlines()
+    file.unlink()
+    return [line if line.startswith("compare ") else line.partition(" ")[0] for line in lines]
+
+
 def test_the_gate(tmp_path: Path, with_stand_in: dict[str, str]) -> None:
     same = gate("good", "good", tmp_path, with_stand_in)
     assert same.returncode == 0, same.stderr
     assert "overall: no difference at all, 64 probes scored the same" in same.stdout
     assert (tmp_path / "out" / "compare" / "compare.png").is_file()
-    again = gate("good", "good", tmp_path, with_stand_in)
-    assert again.returncode == 0
-    calls = (tmp_path / "calls").read_text().splitlines()
-    assert [line.split()[0] for line in calls] == ["run", "run", "compare", "compare"]
-    (tmp_path / "out" / "other").rename(tmp_path / "kept")
+    assert [call.partition(" ")[0] for call in called(tmp_path)] == ["run", "run", "compare"]
     worse = gate("good", "says-a", tmp_path, with_stand_in)
     assert worse.returncode == 1, worse.stderr
     assert "regression: " in worse.stderr
+    assert [call.partition(" ")[0] for call in called(tmp_path)] == ["run", "compare"]
+    assert len(list(tmp_path.glob("out/base-*/*/results_*.json"))) == 1
+    assert len(list(tmp_path.glob("out/other-*/*/results_*.json"))) == 2  # the first one's is kept
+
+
+FAKE = """#!/bin/sh
+echo "$@" >> {folder}/calls
+[ $1 = run ] || exit 0
+while [ $1 != --output_path ]; do shift; done
+mkdir $2/model
+touch $2/model/results_1.json
+[ ! -e {folder}/broken ]
+"""
+
+
+def test_what_is_done_again(tmp_path: Path, with_stand_in: dict[str, str]) -> None:
+    """All but a run with the same arguments that ended well."""
+    (tmp_path / "bin" / "eicap").write_text(FAKE.format(folder=tmp_path))
+    clock = tmp_path / "bin" / "date"  # a second for every call
+    clock.write_text(f"#!/bin/sh\necho x >> {tmp_path}/seconds\nwc -l < {tmp_path}/seconds | tr -d ' '\n")
+    clock.chmod(0o755)
+
+    def compared(base: int, other: int) -> str:
+        options = " ".join(f"--fail-on-regression {name}" for name in ("tracking", "cause", "appraisal", "response"))
+        runs = f"base=out/base-{base} other=out/other-{other}"
+        return f"compare {runs} --out out/compare {options} --fail-on-regression overall:2"
+
+    (tmp_path / "broken").touch()
+    assert gate("a", "b", tmp_path, with_stand_in).returncode == 1
+    assert called(tmp_path) == ["run"]
+    (tmp_path / "broken").unlink()
+    assert gate("a", "b", tmp_path, with_stand_in).returncode == 0
+    assert called(tmp_path) == ["run", "run", compared(2, 3)]  # not base-1, which has a result file, too
+    assert gate("a", "b", tmp_path, with_stand_in).returncode == 0
+    assert called(tmp_path) == [compared(2, 3)]
+    assert gate("a", "c", tmp_path, with_stand_in).returncode == 0
+    assert called(tmp_path) == ["run", compared(2, 4)]
+    words = ["sh", str(SCRIPT), "pretrained=a", "pretrained=b", "out", "--limit", "9"]
+    subprocess.run(words, cwd=tmp_path, env=with_stand_in, check=True)
+    assert called(tmp_path) == ["run", "run", compared(5, 6)]
+    assert gate("a", "b", tmp_path, with_stand_in).returncode == 0
+    assert called(tmp_path) == [compared(2, 3)]
+    assert sorted(file.parent.parent.name for file in tmp_path.glob("out/*/*/results_1.json")) == [
+        "base-1", "base-2", "base-5", "other-3", "other-4", "other-6",
+    ]  # fmt: skip
 
 
 def test_the_workflow_calls_the_script() -> None:

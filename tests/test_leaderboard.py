@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from runs import items_file, made_up, noisy, write_run
 from eicap_tasks import leaderboard, results, submission
 from eicap_tasks.errors import EicapError
 from eicap_tasks.leaderboard import Entry, entry, load, merge, rows, save, standings
+from eicap_tasks.results import Run
+from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 SHAPE = (80, 2, 4, 1)
 
@@ -87,11 +92,11 @@ def test_tasks_run_apart_are_one_entry() -> None:
     english = entry(made_up("m", both[:, :1], date=1.0))
     whole = entry(made_up("m", both, date=2.0))
     settings = {task: parts for task, parts in whole.settings.items() if task.endswith("_ar")}
-    arabic = Entry("m", 2.0, settings, {task: whole.scores[task] for task in settings}, whole.dialogues)
+    arabic = Entry("m", 2.0, "unknown", settings, {task: whole.scores[task] for task in settings}, whole.dialogues)
     (joined,) = merge([english], [arabic])
     assert standings([joined])[0].overall == pytest.approx(standings([whole])[0].overall)
     with pytest.raises(EicapError, match="m: found circular tasks alone, expected a run in the format that ranks, too"):
-        merge([], [Entry("m", 0.0, {}, {}, {}, 0.5)])
+        merge([], [Entry("m", 0.0, "unknown", {}, {}, {}, {"eicap_cause_en_circular": 0.5})])
 
 
 def test_what_was_asked_otherwise_is_refused() -> None:
@@ -104,9 +109,85 @@ def test_what_was_asked_otherwise_is_refused() -> None:
         merge([one], [short])
 
 
+def test_formats_are_not_mixed() -> None:
+    letters = entry(made_up("one", scores(0.5, 1)))
+    for name in ("one", "two"):
+        other = entry(made_up(name, scores(0.5, 2), signature={"format": "gen"}, date=1.0))
+        with pytest.raises(EicapError) as error:
+            merge([letters], [other])
+        assert str(error.value) == (
+            f"{name}: format: found gen, expected letters of one; models of one leaderboard are asked the same"
+        )
+    both = scores(0.5, 1)
+    arabic = entry(made_up("two", both[:, 1:], signature={"format": "gen"}))
+    english = entry(made_up("one", both[:, :1]))
+    with pytest.raises(EicapError, match="two: format: found gen, expected letters of one"):
+        merge([], [english, arabic])
+
+
+def test_the_format_is_said() -> None:
+    found = standings([entry(made_up("one", scores(0.5, 1), signature={"format": "gen"}))])
+    assert leaderboard.note(found).startswith("Format gen. Mean accuracy")
+    assert "Format gen. Mean accuracy" in leaderboard.as_markdown(found)
+    assert "Format gen. Mean accuracy" in leaderboard.as_page(found)
+    assert leaderboard.as_csv(found).splitlines()[1].startswith("one,gen,1,1,")
+
+
+def test_two_models_of_one_name_are_refused_and_one_model_run_again_is_not() -> None:
+    first, again, other = (
+        entry(made_up("run1/checkpoint-100", scores(0.5, seed), signature={"model": model}, date=float(seed)))
+        for seed, model in enumerate(("/a/run1/checkpoint-100", "/a/run1/checkpoint-100", "/b/run1/checkpoint-100"))
+    )
+    assert merge([first], [again]) == [again]
+    with pytest.raises(EicapError) as error:
+        merge([first], [other])
+    assert str(error.value) == (
+        "run1/checkpoint-100: found the model /b/run1/checkpoint-100, expected /a/run1/checkpoint-100, which has that "
+        "name; give one of them another name: NAME=PATH"
+    )
+    assert [one.name for one in merge([first], [replace(other, name="b")])] == ["b", "run1/checkpoint-100"]
+
+
+def circular(one: Entry, changes: dict[str, str] | None = None, tasks: int = 8) -> Entry:
+    """Give an entry circular tasks with accuracies of 0.50, 0.51 and so on."""
+    parts = {"format": "circular", **(changes or {})}
+    added = {f"{task}_circular": {**one.settings[task], **parts} for task in one.settings}
+    kept = dict(list(added.items())[:tasks])
+    values = {task: 0.5 + i / 100 for i, task in enumerate(kept)}
+    return replace(one, settings={**one.settings, **kept}, circular=values)
+
+
+def test_circular_accuracy_is_the_mean_of_all_tasks_or_left_out_with_a_remark() -> None:
+    one, two, three = entries(0.9, 0.5, 0.1)
+    found = standings(merge([], [circular(one), circular(two, tasks=4), three]))
+    assert [row.circular for row in found] == [pytest.approx(0.5 + 3.5 / 100), None, None]
+    remark = "m1: circular accuracy left out: found 4 of 8 tasks"
+    assert leaderboard.remarks(found) == [remark]
+    assert f"> {remark}\n" in leaderboard.as_markdown(found)
+    assert f"<bdi>{remark}</bdi>" in leaderboard.as_page(found)
+
+
+def test_circular_tasks_are_held_to_the_same_settings() -> None:
+    one, two, _ = entries(0.9, 0.5, 0.1)
+    with pytest.raises(EicapError) as error:
+        merge([circular(one)], [circular(two, {"labels": "arabic"})])
+    assert str(error.value) == (
+        "m1: eicap_appraisal_ar_circular: labels: found arabic, expected unknown of m0; "
+        "models of one leaderboard are asked the same"
+    )
+    for part in ("version", "items", "docs", "show"):
+        with pytest.raises(EicapError) as error:
+            merge([], [circular(one, {part: "other"})])
+        assert str(error.value) == (
+            f"m0: eicap_appraisal_ar_circular: {part}: found other, expected {one.settings['eicap_cause_en'][part]} as "
+            "in eicap_appraisal_ar"
+        )
+
+
 def test_a_model_without_all_tasks_has_no_rank_and_comes_last() -> None:
     english = entry(made_up("english", np.ones((80, 1, 4, 1))))
     found = standings([*entries(0.3), english])
+    assert leaderboard.remarks(found) == ["english: no rank: found 4 of 8 tasks"]
     assert [(row.name, row.place, row.mean("ar") is None) for row in found] == [
         ("m0", "1", False),
         ("english", "–", True),
@@ -118,11 +199,12 @@ def broken(**changes: Any) -> str:
     one = {
         "name": "m",
         "date": 0,
-        "circular": None,
+        "model": "m",
+        "circular": changes.get("circular", {}),
         "settings": {"t": {}},
         "scores": changes.get("scores", {"t": [1.0]}),
     }
-    raw = {"schema": 1, "probes": {"t": ["p"]}, "dialogues": changes.get("dialogues", {"p": "d"}), "entries": [one]}
+    raw = {"schema": 2, "probes": {"t": ["p"]}, "dialogues": changes.get("dialogues", {"p": "d"}), "entries": [one]}
     return json.dumps(raw)
 
 
@@ -132,12 +214,15 @@ def broken(**changes: Any) -> str:
         ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         ("[]", "expected a file that eicap leaderboard wrote"),
-        ('{"schema": 2}', "found the schema 2, expected 1"),
-        ('{"schema": 1, "entries": [{}]}', "expected a file that eicap leaderboard wrote"),
+        ('{"schema": 1}', "found the schema 1, expected 2; remove it and give all runs again"),
+        ('{"schema": 2, "entries": [{}]}', "expected a file that eicap leaderboard wrote"),
         (broken(dialogues={}), "expected a file that eicap leaderboard wrote"),
         (broken(dialogues=[]), "expected a file that eicap leaderboard wrote"),
         (broken(scores={}), "tasks without scores or settings"),
         (broken(scores={"t": [2.0]}), "score 2.0"),
+        (broken(circular=0.5), "expected a file that eicap leaderboard wrote"),
+        (broken(circular={"c": 2.0}), "score 2.0"),
+        (broken(circular={"c": 0.5}), "tasks without scores or settings"),
     ],
 )
 def test_a_broken_leaderboard_is_named_and_kept(tmp_path: Path, text: str, message: str) -> None:
@@ -168,9 +253,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     ]
 
 
-def command(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "eicap_tasks.cli", *map(str, words)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False, env={**os.environ, **env})
 
 
 def test_the_command_merges_and_gives_the_same_bytes(folders: list[Path], tmp_path: Path) -> None:
@@ -185,7 +270,29 @@ def test_the_command_merges_and_gives_the_same_bytes(folders: list[Path], tmp_pa
     board = load(tmp_path / "once" / "leaderboard.json")
     for one, folder in zip(board, folders, strict=True):
         run = results.one(folder).of("circular")
-        assert one.circular == pytest.approx(run.probes["acc_circular"].mean())
+        assert sum(one.circular.values()) / 8 == pytest.approx(run.probes["acc_circular"].mean())
+
+
+def test_the_terminal_table_has_80_columns_and_another_format_changes_nothing(
+    folders: list[Path], tmp_path: Path
+) -> None:
+    name = "a-very-long-organization-name/" + "a-long-model-name-" * 6
+    line = ["leaderboard", f"{name}={folders[0]}", folders[1], "--out", "board"]
+    out = command(*line, cwd=tmp_path, COLUMNS="80")
+    assert out.returncode == 0, out.stderr
+    lines = [line for line in out.stdout.splitlines() if not line.startswith("wrote ")]
+    assert max(map(len, lines)) <= 80
+    (standing,) = [one for one in standings(load(tmp_path / "board" / "leaderboard.json")) if one.name == "org/b"]
+    row = rows([standing])[0]
+    ranks, parts = [line.split() for line in lines if line.startswith(" org/b ")]
+    assert ranks == ["org/b", row["rank"], row["overall"], *row["95 %"].split(), row["circular"]]
+    assert parts == ["org/b", *(row[part] for part in (*LAYERS, *LANGUAGES))]
+    before = (tmp_path / "board" / "leaderboard.json").read_bytes()
+    out = command("leaderboard", folders[1], "--out", "board", "--format", "circular", cwd=tmp_path)
+    assert out.returncode == 2
+    expected = f"format: found circular, expected letters of {name}; models of one leaderboard are asked the same"
+    assert out.stderr == f"org/b: {expected}\n"
+    assert (tmp_path / "board" / "leaderboard.json").read_bytes() == before
 
 
 def test_a_partial_run_is_refused(tmp_path: Path) -> None:
@@ -197,6 +304,13 @@ def test_a_partial_run_is_refused(tmp_path: Path) -> None:
         submission.files(results.one(folder), "org/m", "eicap/eicap")
 
 
+def test_a_partial_circular_run_is_refused(tmp_path: Path) -> None:
+    data = items_file(tmp_path, dialogues(4, ("en",)))
+    folder = write_run(tmp_path / "out", noisy(1), ["eicap_cause_en_circular"], data=data, limit=2)
+    with pytest.raises(EicapError, match=r"found a partial run \(eicap_cause_en_circular: 2 of 4 probes\)"):
+        entry(results.one(folder))
+
+
 def test_a_submission_is_read_by_the_hub_s_own_classes(folders: list[Path], tmp_path: Path) -> None:
     line = ["submit", folders[0], "--model-id", "org/a", "--out", "sub", "--model-index"]
     assert "found other items than those of this package, expected --dataset-id" in command(*line, cwd=tmp_path).stderr
@@ -205,20 +319,91 @@ def test_a_submission_is_read_by_the_hub_s_own_classes(folders: list[Path], tmp_
     assert "hf upload org/a sub/.eval_results .eval_results --create-pr" in out.stdout
     run = results.one(folders[0])
     for name, ending in (("eicap_chat", ""), ("eicap_circular_chat", "_circular")):
-        read = parse_eval_result_entries(
-            yaml.safe_load((tmp_path / "sub" / ".eval_results" / f"{name}.yaml").read_text())
-        )
+        (file,) = (tmp_path / "sub" / ".eval_results").glob(f"{name}_????????.yaml")
+        read = parse_eval_result_entries(yaml.safe_load(file.read_text()))
         assert len(read) == 8
         for one in read:
             own = run.probes[run.probes["task"] == f"eicap_{one.task_id}{ending}"]
             assert one.dataset_id == "eicap/eicap"
             assert one.value == pytest.approx(100 * own["acc"].mean(), abs=0.005)
             assert one.notes is not None
-            assert f"format {own['format'].iloc[0]}" in one.notes
-    index = yaml.safe_load((tmp_path / "sub" / "model-index.yaml").read_text())
+            signature = run.tasks[f"eicap_{one.task_id}{ending}"].signature
+            for part in ("format", "show", "labels", "prompts", "items"):
+                assert f" {part} {signature[part]}" in one.notes
+    (file,) = (tmp_path / "sub").glob("model-index_????????.yaml")
+    assert f"copy sub/{file.name} into the header of the model card" in out.stdout
+    index = yaml.safe_load(file.read_text())
     name, legacy = model_index_to_eval_results(index["model-index"])
     assert (name, len(legacy)) == ("a", 16)
     assert ModelCardData(model_name="a", eval_results=legacy).to_yaml()
+
+
+def some(run: Run, tasks: Sequence[str]) -> Run:
+    """Leave some tasks of a run."""
+    kept = {name: run.tasks[name] for name in tasks}
+    return replace(run, tasks=kept, probes=run.probes[run.probes["task"].isin(kept)])
+
+
+def notes_of(found: dict[str, str]) -> list[str]:
+    return [one["notes"] for text in found.values() for one in yaml.safe_load(text)]
+
+
+def test_one_whole_language_is_submitted_and_named_and_less_is_refused(folders: list[Path]) -> None:
+    run = results.one(folders[0])
+    english = [f"eicap_{layer}_en" for layer in LAYERS]
+    whole = submission.files(some(run, [*english, *(f"eicap_{layer}_ar" for layer in LAYERS)]), "org/a", "eicap/eicap")
+    assert not any("only" in note for note in notes_of(whole))
+    found = submission.files(some(run, english), "org/a", "eicap/eicap")
+    assert len(notes_of(found)) == 4
+    assert all(note.endswith("; asked in English only, not in Arabic") for note in notes_of(found))
+    assert not found.keys() & whole.keys()
+    for tasks, missing in (
+        (english[:1], "cause, appraisal, response of English in the format letters"),
+        ([*english, "eicap_cause_ar"], "tracking, appraisal, response of Arabic in the format letters"),
+        ([*english, "eicap_cause_en_circular"], "tracking, appraisal, response of English in the format circular"),
+    ):
+        with pytest.raises(EicapError) as error:
+            submission.files(some(run, tasks), "org/a", "eicap/eicap")
+        assert str(error.value) == f"{run.source}: found no {missing}, expected all four layers"
+
+
+def test_what_differs_has_other_files_and_notes(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path / "out", noisy(1), ["eicap_gen_en"], data=items_file(tmp_path, dialogues(2, ("en",))),
+        arguments={"pretrained": "/x/m", "revision": "step1"}, system="Answer as a friend.",
+        options={"labels": "arabic"},
+    )  # fmt: skip
+    run = results.one(folder)
+
+    def files(changed: Run) -> dict[str, str]:
+        return submission.files(changed, "org/m", "org/items", model_index=True)
+
+    def signed(**parts: str) -> Run:
+        tasks = {name: replace(task, signature={**task.signature, **parts}) for name, task in run.tasks.items()}
+        return replace(run, tasks=tasks)
+
+    model = run.tasks["eicap_cause_en_gen"].signature["model"]
+    assert model.startswith("/x/m,args=")
+    hot = {name: replace(task, generation='{"temperature": 1.0}') for name, task in run.tasks.items()}
+    found = [
+        files(one)
+        for one in (
+            run, replace(run, settings={}), replace(run, tasks=hot), signed(labels="latin"), signed(prompts="0"),
+            signed(model="/x/m,args=0"), signed(context="a.b"), signed(context="a-b"),
+        )
+    ]  # fmt: skip
+    assert len({name for one in found for name in one}) == 2 * len(found)
+    assert all(name.startswith((".eval_results/eicap_gen_", "model-index_")) for one in found for name in one)
+    for changed in (run, signed(model=f"/elsewhere{model}"), signed(lm_eval="0.4.14")):
+        assert files(changed).keys() == found[0].keys()
+    assert not submission.files(run, "org/m", "org/others", model_index=True).keys() & found[0].keys()
+    note = notes_of({name: text for name, text in found[0].items() if "eval_results" in name})[0]
+    generation = json.loads(note.partition("gen_kwargs ")[2].partition("}")[0] + "}")
+    assert generation["do_sample"] is False
+    assert ", labels arabic, " in note
+    assert note.endswith(
+        "}, system instruction Answer as a friend., revision step1; asked in English only, not in Arabic"
+    )
 
 
 @pytest.mark.parametrize("wrong", ["a", "a/b/c", "../x", "a/..", "a b/c", "-/x", "a/" + "x" * 100])

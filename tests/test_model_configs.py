@@ -20,10 +20,10 @@ import yaml
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from models import CHAT_TEMPLATES, ScriptedModel, oracle
-from runs import items_file
+from runs import items_file, noisy, write_run
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, T5Config
 
 from eicap_tasks.runner import TASKS
 
@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "examples" / "models"
 sys.path.insert(0, str(FOLDER))
 
+import boards  # noqa: E402
 import estimate  # noqa: E402
 import plan  # noqa: E402
 import run  # noqa: E402
@@ -187,7 +188,12 @@ def test_a_list_of_models(
     monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'tests'}:{FOLDER}")
     monkeypatch.setattr(run, "EICAP", [sys.executable, str(script)])
     files = [str(write("good")), str(write("says-a", model="vllm", batch_size="auto"))]
-    out, markers = tmp_path / "out", [tmp_path / "out" / name / "finished" for name in ("good", "says-a")]
+    out = tmp_path / "out"
+
+    def finished(name: str) -> list[Path]:
+        """Its result files of complete runs."""
+        markers = (out / name).glob("*/finished.txt")
+        return [marker.parent / line for marker in markers for line in marker.read_text().splitlines()]
 
     def called() -> list[str]:
         lines = calls.read_text().splitlines() if calls.exists() else []
@@ -200,7 +206,7 @@ def test_a_list_of_models(
     assert killed.returncode == -signal.SIGKILL
     assert "[1/2] good: hf, eicap_en, eicap_circular_en, into " in killed.stdout
     assert called() == ["run --config good.yaml", "run --config says-a.yaml"]
-    assert [marker.exists() for marker in markers] == [True, False]
+    assert [len(finished(name)) for name in ("good", "says-a")] == [1, 0]
 
     broken.write_text("fail")
     assert run.main([*files, "--out", str(out)]) == 1
@@ -208,7 +214,8 @@ def test_a_list_of_models(
     assert "[1/2] good: finished before, skipped\n" in printed
     assert "[2/2] says-a: failed after " in printed
     assert "done: none\nfinished before, skipped: good\nfailed: says-a\n" in printed
-    assert called() == ["run --config says-a.yaml", f"leaderboard good=out/good/{markers[0].read_text()} --out"]
+    ranked = f"leaderboard good={finished('good')[0]} --out".replace(f"{tmp_path}/", "")
+    assert called() == ["run --config says-a.yaml", ranked]
 
     broken.unlink()
     assert run.main([*files, "--out", str(out)]) == 0
@@ -229,13 +236,54 @@ def test_a_list_of_models(
     assert run.main([files[1], "--out", str(out), "--limit", "2"]) == 1
     assert "no leaderboard: with a limit only some probes are asked" in capfd.readouterr().out
     assert called() == ["run --config says-a.yaml"]
-    assert markers[1].exists()
+    assert len(finished("says-a")) == 1
     limits = {limit: plan.models(files[:1], out, ["--limit", limit])[0] for limit in ("2", "0.5", "3", "9")}
     assert [limit for limit, model in limits.items() if model.finished()] == ["3", "9"]  # there are three probes
     changed = write("good", model_args={"pretrained": "good", "dtype": "float16"})
     models = plan.models([str(changed)], out, []), plan.models([str(changed)], out, ["--batch_size", "3"])
     assert models[0][0].finished() is None
     assert models[0][0].folder == models[1][0].folder != folder
+
+
+def test_no_finished_run_is_lost(
+    tmp_path: Path, items: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Every configuration is ranked beside those that were asked the same, whatever was run in between."""
+    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda _: None)  # it calls pip: seconds
+    letters = {"labels": "arabic"}
+    asked: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("hf/a/one", ["eicap_cause_en"], {}),
+        ("hf/a/one", ["eicap_cause_en_cf"], {}),
+        ("hf/b/two", ["eicap_cause_en", "eicap_cause_en_circular"], {}),
+        ("hf/a/three", ["eicap_cause_en"], letters),
+        ("hf/a/four", ["eicap_cause_en"], {}),
+        ("hf/a/one", ["eicap_cause_en_circular"], {}),
+        ("c/five", ["eicap_cause_en_circular"], {}),
+    ]
+    runs = []
+    for seed, (place, tasks, options) in enumerate(asked):
+        folder = tmp_path / place
+        before = set(folder.rglob("results_*.json"))
+        write_run(folder, noisy(seed), tasks, data=items, options=options)
+        (file,) = set(folder.rglob("results_*.json")) - before
+        for _ in range(2):  # found finished by a later call
+            boards.mark(local(folder), file)
+        runs.append(file)
+    one, cloze, two, three, four, circular, _ = runs
+    assert boards.boards(tmp_path) == [
+        [f"hf/a@four={four}", f"hf/a@one={one}", f"hf/a@one={circular}", f"hf/b={two}"],
+        [f"hf/a={three}"],
+    ]
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("not ")]
+    assert told == [
+        f"not ranked: {cloze}: found the formats cf, expected letters among them",
+        "not in leaderboard 1: hf/a@three: eicap_cause_en: labels: found arabic, expected latin of hf/a@one; "
+        "models of one leaderboard are asked the same",
+        "not ranked: c@five: found circular tasks alone, expected a run in the format that ranks, too",
+    ]
+    monkeypatch.setattr(run, "EICAP", ["echo"])
+    assert run.rank(tmp_path)
+    assert f"leaderboard hf/a={three} --out {tmp_path}/leaderboard-2\n" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -352,6 +400,42 @@ def test_memory_of_attention_scores() -> None:
     size = estimate.Size(gemma["parameters"], AutoConfig.for_model(**gemma["config"]))
     per_token = 2 * (2 * 256_000 + 2 * 42 * 8 * 256 + 2 * 3584 + 3 * 14336) + (2 + 4) * 16 * 1000
     assert size.memory("bfloat16", 2, 1000) == 2 * 9_241_705_984 + 2 * 1000 * per_token
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "pairs", "head", "wide"),
+    [
+        ("gpt_neox", {"intermediate_size": 96}, 4, 8, 96),  # Pythia: no num_key_value_heads
+        ("gpt2", {}, 4, 8, 128),  # nor intermediate_size, but four times the hidden one
+        ("gpt2", {"n_inner": 96}, 4, 8, 96),
+        ("opt", {"ffn_dim": 96, "word_embed_proj_dim": 32}, 4, 8, 96),
+        ("falcon", {"new_decoder_architecture": True, "num_kv_heads": 2, "ffn_hidden_size": 96}, 2, 8, 96),
+        ("mamba", {"intermediate_size": 64}, 0, 0, 64),  # no attention: no keys and values
+        ("gemma3_text", {"num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 96}, 2, 16, 96),
+    ],
+)
+def test_memory_of_other_architectures(
+    tmp_path: Path, kind: str, given: dict[str, Any], pairs: int, head: int, wide: int
+) -> None:
+    """What a model is called differs from one architecture to the next."""
+    sizes = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 3}
+    AutoConfig.for_model(kind, **sizes, **given, **({"num_attention_heads": 4} if pairs else {})).save_pretrained(
+        tmp_path
+    )
+    size = estimate.size_of(local(tmp_path))
+    assert size is not None
+    per_token = 2 * 300 + 2 * 3 * pairs * head + 2 * 32 + 3 * wide
+    assert size.memory("bfloat16", 2, 100) == 2 * (size.parameters + 2 * 100 * per_token)
+
+
+def test_the_size_of_an_encoder_decoder_is_unknown(tmp_path: Path) -> None:
+    T5Config(vocab_size=300, d_model=32, num_layers=1).save_pretrained(tmp_path)
+    assert estimate.size_of(local(tmp_path)) is None
+
+
+def local(folder: Path) -> plan.Model:
+    config = SimpleNamespace(model_args={"pretrained": str(folder)})
+    return plan.Model("local", folder, config, folder)
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,21 @@ def switches_to_dark(browser: webdriver.Chrome) -> None:
     assert {before, background(browser)} == {"rgb(255, 255, 255)", "rgb(18, 23, 30)"}
 
 
+def sorts(browser: webdriver.Chrome, name: str) -> None:
+    """Click the heading of a column of numbers in the first table twice: it is sorted down, then up."""
+    heads = browser.find_elements(By.CSS_SELECTOR, "table:first-of-type th button")
+    number = [head.text for head in heads].index(name)
+    script = """return [...document.querySelector("table").tBodies[0].rows].map(
+        (row) => [Number(row.children[arguments[0]].dataset.value), row.textContent])"""
+    before = browser.execute_script(script, number)
+    assert len({value for value, _ in before}) > 1
+    for reverse in (True, False):
+        heads[number].click()
+        after = browser.execute_script(script, number)
+        assert [value for value, _ in after] == sorted((value for value, _ in before), reverse=reverse)
+        assert sorted(after) == sorted(before)  # rows stay whole
+
+
 def test_the_leaderboard(browser: webdriver.Chrome, tmp_path: Path) -> None:
     names = ["org/beta", "org/alpha", "نموذج-عربي", "<script>alert(1)</script>", "a-very-long-name/" + "x" * 150]
     runs = [made_up(name, scores(0.3 + 0.1 * i, i)) for i, name in enumerate(names)]
@@ -99,6 +114,7 @@ def test_the_report(browser: webdriver.Chrome, tmp_path: Path) -> None:
     run = results.one(folder, documents=True)
     show(browser, report.as_page(run, report.sections(run)), tmp_path)
     assert len(browser.find_elements(By.CSS_SELECTOR, "figure svg")) == 3
+    sorts(browser, "accuracy")
     Select(browser.find_element(By.CSS_SELECTOR, "select[data-filter=lang]")).select_by_value("ar")
     Select(browser.find_element(By.CSS_SELECTOR, "select[data-filter=layer]")).select_by_visible_text("cause")
     shown = [entry for entry in browser.find_elements(By.CSS_SELECTOR, "details") if entry.is_displayed()]
@@ -119,6 +135,7 @@ def test_the_report(browser: webdriver.Chrome, tmp_path: Path) -> None:
 def test_the_audit(browser: webdriver.Chrome, tmp_path: Path) -> None:
     checks = audit(dialogues(8))
     show(browser, audit_report.page(checks, "items", "8 dialogues"), tmp_path)
+    sorts(browser, "found")
     Select(browser.find_element(By.CSS_SELECTOR, "select[data-filter=result]")).select_by_visible_text("failed")
     assert len(column(browser, 0)) == sum(check.passed is False for check in checks)
     switches_to_dark(browser)

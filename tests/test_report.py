@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import subprocess
@@ -17,6 +18,7 @@ from runs import items_file, noisy, write_run
 from eicap_tasks import report, results
 from eicap_tasks.report import Section, calibration_bins, expected_calibration_error
 from eicap_tasks.results import Run
+from eicap_tasks.vocabulary import LAYERS
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +120,52 @@ def test_generated_answers_have_their_parse_rate(tmp_path: Path) -> None:
     assert rows["answers that could be read"]["value"] == 8 / 32
     own = run.probes[run.probes["layer"] == "cause"]
     assert rows["accuracy among those"]["value"] == np.mean(own["gold"] == 1)
+
+
+def test_a_chain_has_its_whole_dialogue_and_accuracy_by_place(tmp_path: Path) -> None:
+    made = dialogues(6, ("en",))
+    folder = write_run(tmp_path / "out", noisy(3), ["eicap_chain_en"], data=items_file(tmp_path, made))
+    run = results.one(folder, documents=True)
+    probes = {probe.id: (d, probe) for d in made for probe in d.probes}
+    for (probe_id, _), doc in run.documents.items():
+        d, probe = probes[probe_id]
+        assert doc["setting"] == d.setting
+        assert [turn["text"] for turn in doc["turns"]] == [turn.text for turn in d.turns[: probe.after_turn]]
+    layers = list(LAYERS)
+    for _, row in run.probes.iterrows():  # probes stand in the order of their turns, then of the layers
+        own = sorted(probes[row["probe"]][0].probes, key=lambda probe: (probe.after_turn, layers.index(probe.layer)))
+        assert [probe.id for probe in own].index(row["probe"]) == row["link"] - 1
+    sections = report.sections(run)
+    (section,) = [s for s in sections if s.key == "link"]
+    assert section.title == "By place in the chain"
+    assert [row["place"] for row in section.rows] == ["1", "2", "3", "4"]
+    (file,) = folder.rglob("results_*.json")
+    raw = json.loads(file.read_text())["results"]
+    for place in section.rows:
+        assert place["probes"] == 6
+        counts = run.probes[run.probes["link"] == int(place["place"])].groupby("task").size()
+        pooled = sum(raw[str(task)][f"acc_{place['place']},none"] * n for task, n in counts.items()) / 6
+        assert place["accuracy"] == pytest.approx(pooled)
+    page = report.as_page(run, sections)
+    assert page.count(made[0].turns[0].text) == 4  # in each of the four probes of the first dialogue
+    assert page.count(made[0].setting) == 4
+
+
+def test_other_formats_have_no_places_in_a_chain(run: Run, found: dict[str, Section]) -> None:
+    assert set(run.probes["link"]) == {1}
+    assert "link" not in found
+
+
+def test_the_signatures_are_in_every_form(run: Run, found: dict[str, Section]) -> None:
+    sections = list(found.values())
+    assert len(run.signatures) == 8
+    assert run.signatures[0].startswith("task:eicap_appraisal_ar|version:")
+    lines = report.as_markdown(run, sections).splitlines()
+    assert lines[lines.index("## Signatures") + 2 :] == [f"    {signature}" for signature in run.signatures]
+    raw = json.loads(report.as_json(run, sections))["signatures"]
+    assert sorted("|".join(f"{k}:{v}" for k, v in parts.items()) for parts in raw.values()) == run.signatures
+    page = html.unescape(report.as_page(run, sections))
+    assert all(f"<code>{signature}</code>" in page for signature in run.signatures)
 
 
 def test_notes_name_what_is_not_whole(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from artificial import dialogues
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lm_eval.loggers import EvaluationTracker
+from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
 from runs import items_file, noisy, write_run
 
 from eicap_tasks import results
@@ -99,6 +101,69 @@ def test_runs_of_one_folder_are_told_apart(copy: Path) -> None:
         results.one(copy)
 
 
+def test_a_file_as_output_path_is_read(run_folder: Path, tmp_path: Path) -> None:
+    """`--output_path out/base.json`: lm-eval writes out/base_TIME.json with the samples beside it."""
+    found = {"eicap_cause_en": [json.loads(line) for line in sample_file(run_folder).read_text().splitlines()]}
+    raw = json.loads(result_file(run_folder).read_text())
+    kept = {**raw, "configs": {"eicap_cause_en": raw["configs"]["eicap_cause_en"]}}
+    for sample in found["eicap_cause_en"]:
+        sample["arguments"] = []
+    for name in ("base.json", "base_2.json"):
+        tracker = EvaluationTracker(output_path=str(tmp_path / "out" / name))
+        tracker.general_config_tracker.log_experiment_args("hf", {"pretrained": "org/model"}, None, None, None)
+        tracker.save_results_aggregated(results=dict(kept), samples={})
+        tracker.save_results_samples(task_name="eicap_cause_en", samples=found["eicap_cause_en"])
+    files = sorted((file.name for file in (tmp_path / "out").iterdir()), key=lambda name: name.replace("base_20", "c"))
+    assert [re.sub(r"\d{4}-.*\d(?=\.json)", "TIME", name) for name in files] == [
+        "base_2_TIME.json", "base_TIME.json", "samples_eicap_cause_en_TIME.jsonl", "samples_eicap_cause_en_TIME.jsonl"
+    ]  # fmt: skip
+    expected = results.one(run_folder).probes.query("task == 'eicap_cause_en'")["acc"].to_list()
+    for path in (files[1], "base.json", "base_2.json"):
+        assert results.one(tmp_path / "out" / path).probes["acc"].to_list() == expected
+    assert results.load([f"x={tmp_path / 'out' / 'base_2.json'}"])[0].name == "x"
+    assert [run.source.name for run in results.load([tmp_path / "out"])] == [files[1], files[0]]  # the older one first
+    with pytest.raises(EicapError, match="no such file or folder, expected what lm_eval --output_path wrote"):
+        results.load([tmp_path / "out" / "other.json"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"pretrained": "org/m"}, "org/m"),
+        ({"pretrained": "org/m", "revision": "main"}, "org/m"),
+        ({"pretrained": "org/m", "revision": "step1"}, "org/m@step1"),
+        ("pretrained=org/m,revision=step1,dtype=float32", "org/m@step1"),
+        ({"pretrained": "org/m", "peft": "out/run1/adapter"}, "org/m + adapter"),
+        ("pretrained=org/m,peft=out/run1/adapter", "org/m + adapter"),
+        ("pretrained=/data/org/m, peft=../out/adapter/, revision=v2", "org/m@v2 + adapter"),
+        ({"pretrained": "org/m", "delta": "org/delta"}, "org/m + delta"),
+        ({"pretrained": "/models/gemma", "gguf_file": "gemma-q4.gguf", "peft": "a"}, "gemma-q4 + a"),
+        ({"pretrained": "/" + "x" * 300 + "/run1/checkpoint-100"}, "run1/checkpoint-100"),
+        ("", "hf"),
+    ],
+)
+def test_a_model_is_named_with_its_base_revision_and_adapter(
+    copy: Path, arguments: dict[str, str] | str, name: str
+) -> None:
+    """lm-eval itself calls a model with an adapter by the adapter alone."""
+    file = result_file(copy)
+    raw = json.loads(file.read_text())
+    raw["model_name"] = GeneralConfigTracker._get_model_name(arguments)
+    raw["config"] |= {"model": "hf", "model_args": arguments}
+    file.write_text(json.dumps(raw))
+    assert results.one(copy).name == name
+
+
+def test_settings_beside_the_signature_are_kept(copy: Path) -> None:
+    assert results.one(copy).settings == {}
+    file = result_file(copy)
+    raw = json.loads(file.read_text())
+    raw["system_instruction"] = "Be\nkind."
+    raw["config"] |= {"model_dtype": "torch.float16", "model_revision": "main"}
+    file.write_text(json.dumps(raw))
+    assert results.one(copy).settings == {"system instruction": "Be�kind.", "dtype": "float16", "revision": "main"}
+
+
 def test_a_user_can_name_a_run(run_folder: Path) -> None:
     assert results.load([f"before={run_folder}"])[0].name == "before"
 
@@ -164,6 +229,7 @@ def rewrite(text: str) -> Callable[[Path], None]:
         (put("doc.options", ["a"]), "1 options"),
         (put("filtered_resps", [["nan", "False"]] * 4), "which cannot be scored"),
         (put("filtered_resps", []), "cannot be used"),
+        (put("doc.earlier", 3), r"cannot be used \(TypeError"),
         (put("doc.id", "d001-1"), "found the probe 'd001-1' twice in a task, expected once"),
         (rewrite("{"), "found no JSON"),
         (rewrite("[" * 100_000), "found no JSON"),
@@ -201,7 +267,7 @@ def test_names_are_made_fit_to_print(copy: Path) -> None:
 def test_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
     with pytest.raises(EicapError, match="no such file or folder, expected what lm_eval --output_path wrote"):
         results.load([tmp_path / "nothing"])
-    with pytest.raises(EicapError, match=r"found no results_\*.json"):
+    with pytest.raises(EicapError, match=r"found no results_TIME\.json or NAME_TIME\.json, expected what lm_eval"):
         results.load([tmp_path])
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from eicap_tasks import context, items, prompts
+from eicap_tasks.errors import EicapError
+from eicap_tasks.filters import AnswerFilter
 from eicap_tasks.signature import signatures
 from eicap_tasks.views import view
 
@@ -167,14 +169,48 @@ def test_a_server_that_fails_gives_a_clear_end(command: str, answer: tuple[int, 
 
 
 def test_an_answer_that_says_nothing_counts_as_unread() -> None:
-    empty = [saying(None), saying(""), (200, b'{"error": "filtered"}'), saying("A")]
-    with stub(lambda n: empty[n % 4]) as (url, _):
+    empty = [saying(None), saying(""), (200, b'{"error": "filtered"}')]
+    with stub(lambda n: empty[n % 3] if n % 2 else saying("A")) as (url, asked):  # one of a task's two
         out = run("eicap", url, task="eicap_gen_en")
     assert out.returncode == 0, out.stderr[-3000:]
-    row = next(line for line in out.stdout.splitlines() if "eicap_gen_en" in line)
+    assert len(asked) == 8
     rates = [line.split("|")[7].strip() for line in out.stdout.splitlines() if "parse_rate" in line]
-    assert row
-    assert rates[0] == rates[-1] == "0.250"  # of the group, in both tables
+    assert rates == ["0.500"] * 6  # of the group and its tasks, and of the group again
+
+
+NOTHING = (
+    "eicap_cause_en_gen: found no text in any of the 2 answers, expected text. The usual cause is a server that sends "
+    "something else, such as an error, with status 200: lm-eval then warns 'Could not parse generations'. Others are "
+    "a thinking that --gen_kwargs max_gen_toks cuts off, and a model asked without its chat template. The database "
+    "that --use_cache names holds what came: delete it, or name another, before you run the command again"
+)
+
+
+def test_a_server_that_answers_valid_nonsense_gives_a_clear_end(tmp_path: Path) -> None:
+    """Empty answers stay in the cache, as the message says: a server that is well again is not asked."""
+    cache = ["--use_cache", str(tmp_path / "answers")]
+    with stub(lambda n: (200, b'{"error": {"message": "overloaded"}}')) as (url, asked):
+        out = run("eicap", url, *cache, task="eicap_cause_en_gen")
+        assert (out.returncode, len(asked)) == (2, 2)
+        assert "Traceback" not in out.stderr
+        assert NOTHING in out.stderr.splitlines()
+    with stub(lambda n: saying("A")) as (url, asked):
+        out = run("eicap", url, *cache, task="eicap_cause_en_gen")
+        assert (out.returncode, len(asked)) == (2, 0)
+        assert "Traceback" not in out.stderr
+        assert NOTHING in out.stderr.splitlines()
+
+
+def test_answers_that_no_model_gives() -> None:
+    docs: list[Any] = list(view(items.load(TOY), "en", "cause", "gen"))
+    with pytest.raises(EicapError) as caught:
+        AnswerFilter().apply([[""], [" \n"]], docs)
+    assert str(caught.value) == NOTHING
+    with pytest.raises(EicapError) as caught:
+        AnswerFilter().apply([["A"], [5]], docs)
+    assert str(caught.value).startswith("eicap_cause_en_gen: found 5 as an answer, expected text. The usual cause is ")
+    assert AnswerFilter().apply([[""], ["A"]], docs) == [[None], [0]]
+    assert AnswerFilter().apply([], []) == []  # a process that was given no document
 
 
 @pytest.mark.parametrize("concurrent", [1, 2])

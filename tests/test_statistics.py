@@ -7,9 +7,10 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from eicap_tasks.errors import EicapError
-from eicap_tasks.statistics import cluster_mean
+from eicap_tasks.statistics import Estimate, cluster_mean, holm, mcnemar_p
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -43,6 +44,62 @@ def test_the_edges() -> None:
         cluster_mean([], [])
     with pytest.raises(EicapError, match="found 2 values in 1 clusters"):
         cluster_mean([1, 0], ["a"])
+
+
+def test_paired_ratings_of_agresti() -> None:
+    """Agresti 2013, Categorical Data Analysis, section 11.1: approval of a leader in two surveys of 1,600 people.
+
+    794 approved twice, 150 the first time only, 86 the second time only, 570 never: a change of -0.04 with standard
+    error 0.0095 and interval (-0.06, -0.02).
+    """
+    first = np.repeat([1.0, 1.0, 0.0, 0.0], (794, 150, 86, 570))
+    second = np.repeat([1.0, 0.0, 1.0, 0.0], (794, 150, 86, 570))
+    p = mcnemar_p(first, second)
+    assert p == pytest.approx(2 * stats.binom.cdf(86, 236, 0.5), rel=1e-9)
+    z2 = (86 - 150) ** 2 / (86 + 150)  # 17.36, McNemar's own statistic
+    assert stats.chi2.sf(z2, 1) == pytest.approx(3.1e-5, rel=0.02)
+    change = cluster_mean(second - first, np.arange(1600))
+    assert change.mean == pytest.approx(-0.04)
+    assert change.se == pytest.approx(0.0095, abs=0.0001)
+    assert change.interval() == pytest.approx((-0.06, -0.02), abs=0.0015)
+
+
+def test_holm_by_hand() -> None:
+    """Holm 1979: the smallest of m values times m, the next times m - 1, and so on, none below the one before."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "low", "high"), [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (1, 29, 0.0061, 0.1718)]
+)
+def test_wilson_s_interval_of_newcombe(right: int, count: int, low: float, high: float) -> None:
+    """Newcombe 1998, Two-sided Confidence Intervals for the Single Proportion, table I, method 3.
+
+    So many clusters make Student's t normal.
+    """
+    share = right / count
+    known = Estimate(share, float(np.sqrt(share * (1 - share) / count)), count, 10**9)
+    assert known.share_interval() == pytest.approx((low, high), abs=5e-5)
+    values = np.repeat([1.0, 0.0], (right, count - right))
+    wide = cluster_mean(values, np.arange(count)).share_interval()  # Student's t, n - 1 effective trials
+    assert wide is not None
+    assert wide == pytest.approx((low, high), abs=0.03 if count < 100 else 0.003)
+    assert wide[0] <= low + 5e-5
+    assert wide[1] >= high - 5e-5
+
+
+def test_wilson_s_interval_of_none_right() -> None:
+    """Newcombe 1998 has 0 to 0.1611 for 0 of 20, which is z^2 / (n + z^2); Student's t with 19 degrees is wider."""
+    newcombe = 1.959964**2 / (20 + 1.959964**2)
+    assert newcombe == pytest.approx(0.1611, abs=5e-5)
+    assert cluster_mean(np.zeros(20), np.arange(20)).share_interval() == pytest.approx(
+        (0.0, 2.093024**2 / (20 + 2.093024**2)), abs=1e-6
+    )
+    assert cluster_mean(np.ones(20), np.arange(20)).share_interval() == pytest.approx(
+        (20 / (20 + 2.093024**2), 1.0), abs=1e-6
+    )
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 5)), min_size=1))

@@ -12,7 +12,7 @@ import lm_eval
 import pytest
 import yaml
 from lm_eval.tasks import TaskManager
-from models import ScriptedModel, always_a, oracle
+from models import ScriptedModel, always_a, chat_template, oracle
 
 from eicap_tasks import context, items, prompts
 from eicap_tasks.documents import documents
@@ -295,6 +295,49 @@ def test_cached_requests_are_never_those_of_other_samples_or_items(
         asked.append(sample["doc"]["id"])
     assert len(set(asked)) == 4
     assert asked[0] == asked[2]
+
+
+def test_cached_requests_are_never_those_of_other_options_templates_or_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each way to ask has a file of its own in the cache; the second time it is served, whatever the seed."""
+    from lm_eval.caching import cache
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path / "cache"))
+    chat: dict[str, Any] = {"apply_chat_template": True, "fewshot_as_multiturn": True}
+    ways: list[dict[str, Any]] = [
+        {},
+        {"options": {"labels": "arabic"}},
+        {"options": {"show": "last_turn"}},
+        {"options": {"show": "choices"}},
+        {"num_fewshot": 1},
+        {"num_fewshot": 2},
+        {"system_instruction": "Be brief."},
+        chat,
+        {**chat, "template": "llama3"},
+        {**chat, "options": {"context": "transcript"}},
+        {**chat, "options": {"system": "user"}},
+        {**chat, "num_fewshot": 2},
+        {**chat, "num_fewshot": 2, "fewshot_as_multiturn": False},
+    ]
+
+    def asked(way: dict[str, Any], cached: bool, seed: int = 1234) -> list[str]:
+        given = {key: value for key, value in way.items() if key not in ("options", "num_fewshot", "template")}
+        if way.get("apply_chat_template"):
+            given["chat_template"] = chat_template(way.get("template", "chatml"))
+        task = manager(TOY, **way.get("options", {})).load(["eicap_tracking_en"])["tasks"]["eicap_tracking_en"]
+        task.set_config("num_fewshot", way.get("num_fewshot", 0))
+        task.set_fewshot_seed(seed)
+        task.build_all_requests(cache_requests=cached, **given)
+        return [instance.args[0] + instance.args[1] for instance in task.instances]
+
+    fresh = [asked(way, cached=False) for way in ways]
+    assert len({prompts[0] for prompts in fresh}) == len(ways)
+    for count, (way, expected) in enumerate(zip(ways, fresh, strict=True), 1):
+        for seed in (1234, 99):  # examples are the first ones, whatever the seed
+            assert asked(way, cached=True, seed=seed) == expected
+            assert len(list((tmp_path / "cache").iterdir())) == count
+    assert [asked(way, cached=True) for way in ways] == fresh
 
 
 def test_cached_requests_have_all_that_the_metrics_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

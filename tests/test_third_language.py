@@ -19,23 +19,28 @@ GREEK = str.maketrans(
 )
 
 RUN = """
-import json, sys
+import json, pathlib, sys
 import lm_eval
 from lm_eval.tasks import TaskManager
 from models import ScriptedModel, oracle
+from runs import write_run
 from eicap_tasks.runner import TASKS
-out = {}
+out = {"tasks": {}, "groups": {}}
 for labels in ("latin", "greek"):
     write = lambda doc: "Απάντηση: " + doc["labels"][doc["gold"]]
     manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"eicap": {"labels": labels}})
     names = [name for name in manager.all_subtasks if "_el" in name]
+    groups = [name for name in manager.all_groups if name.endswith("_el")]
     for chat in (False, True):
-        done = lm_eval.simple_evaluate(model=ScriptedModel(oracle, write=write), tasks=names, task_manager=manager,
+        done = lm_eval.simple_evaluate(model=ScriptedModel(oracle, write=write), tasks=groups, task_manager=manager,
                                        bootstrap_iters=0, apply_chat_template=chat, num_fewshot=1)
         for name in names:
             prompt = done["samples"][name][0]["arguments"][0][0]
             score = next(v for k, v in done["results"][name].items() if k.startswith("acc,"))
-            out[f"{name} {labels} {chat}"] = [score, prompt]
+            out["tasks"][f"{name} {labels} {chat}"] = [score, prompt]
+        for name in groups:
+            out["groups"][f"{name} {labels} {chat}"] = {k: v for k, v in done["results"][name].items() if "," in k}
+write_run(pathlib.Path("run"), oracle, ["eicap_el"])
 json.dump(out, open(sys.argv[1], "w"))
 """
 
@@ -54,7 +59,7 @@ def test_greek(tmp_path: Path) -> None:
     vocabulary["labels"]["greek"] = ["Α", "Β", "Γ", "Δ"]
     (package / "vocabulary.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     words = json.loads((package / "reading_words.json").read_text(encoding="utf-8"))
-    words["el"] = {"positions": [["α"], ["β"], ["γ"], ["δ"]], "states": ["απάντηση"]}
+    words["el"] = {"positions": [["α"], ["β"], ["γ"], ["δ"]], "announces": ["απάντηση"]}
     (package / "reading_words.json").write_text(json.dumps(words), encoding="utf-8")
 
     shutil.copytree(tmp_path / "templates" / "en", tmp_path / "templates" / "el")
@@ -86,6 +91,10 @@ def test_greek(tmp_path: Path) -> None:
             text = (folder / f"{layer}_en.yaml").read_text(encoding="utf-8")
             text = text.replace("_en", "_el").replace("lang: en", "lang: el")
             (package / "tasks" / folder.relative_to(TASKS) / f"{layer}_el.yaml").write_text(text, encoding="utf-8")
+        (group,) = folder.glob("eicap*_en.yaml")
+        name = group.name.replace("_en", "_el")
+        text = group.read_text(encoding="utf-8").replace("_en", "_el")
+        (package / "tasks" / folder.relative_to(TASKS) / name).write_text(text, encoding="utf-8")
 
     out = tmp_path / "out.json"
     paths = [str(tmp_path), str(Path(__file__).parent)]
@@ -98,8 +107,13 @@ def test_greek(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     results = json.loads(out.read_text())
-    assert len(results) == 4 * 5 * 2 * 2
-    for name, (score, prompt) in results.items():
+    assert len(results["groups"]) == 5 * 2 * 2
+    for name, scores in results["groups"].items():
+        assert next(score for key, score in scores.items() if key.startswith("acc,")) == 1.0, name
+        if name.startswith("eicap_gen_el"):
+            assert scores["parse_rate,read"] == 1.0  # "Απάντηση: Β" is read by the word of the third language
+    assert len(results["tasks"]) == 4 * 5 * 2 * 2
+    for name, (score, prompt) in results["tasks"].items():
         assert score == 1.0, name
         assert "Γειά" in prompt, name
         letters = "_cf " not in name

@@ -225,6 +225,50 @@ def test_a_busy_server_is_asked_again(chats: Path, tmp_path: Path, waits: list[f
     assert lines(tmp_path / "ar.jsonl") == KEPT
 
 
+def test_dropped_connections_are_tried_again(
+    chats: Path, tmp_path: Path, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ThreadingHTTPServer, "handle_error", lambda *_: None)  # it would print the error
+
+    def dropped_thrice(number: int, text: str) -> Answer:
+        if 3 <= number <= 5:
+            raise ConnectionAbortedError
+        return translated(number, text)
+
+    with serving(dropped_thrice) as (api, asked):
+        assert main([str(chats), str(tmp_path / "ar.jsonl"), *api, "--batch-size", "1"]) == 0
+    assert waits == [2.0, 4.0]  # the first time at once
+    assert asked.texts[2:6] == [asked.texts[2]] * 4
+    assert lines(tmp_path / "ar.jsonl") == KEPT
+
+
+@pytest.mark.parametrize("silences", [1, 2])
+def test_a_silent_server_is_asked_once_more(
+    chats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, silences: int
+) -> None:
+    monkeypatch.setattr(ThreadingHTTPServer, "handle_error", lambda *_: None)
+    monkeypatch.setattr("chat_api.TIMEOUT", 0.5)
+    ended, slow = threading.Event(), "How do I print a word in Python?"
+
+    def silent(number: int, text: str) -> Answer:
+        if text == slow and asked.texts.count(slow) <= silences:
+            ended.wait(timeout=30)
+        return translated(number, text)
+
+    with serving(silent) as (api, asked):
+        status = main([str(chats), str(tmp_path / "ar.jsonl"), *api, "--batch-size", "1"])
+        ended.set()
+    assert asked.texts.count(slow) == 2
+    if silences == 1:
+        assert status == 0
+        assert lines(tmp_path / "ar.jsonl") == KEPT
+    else:
+        assert status == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "ReadTimeoutError(" in error
+        assert error.endswith("; 1 of 4 chats are done and kept: the same command goes on")
+
+
 @pytest.mark.parametrize(
     ("failure", "found", "tries"),
     [

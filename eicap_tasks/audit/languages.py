@@ -52,7 +52,7 @@ def frame(dialogue: Dialogue) -> Any:
         [turn.speaker for turn in dialogue.turns],
         [
             (
-                *(p.id, p.layer, p.skill, p.emotion, p.emotion_2, p.difficulty, p.after_turn, p.reply_by, p.rationale),
+                *(p.id, p.layer, p.skill, p.emotion, p.emotion_2, p.difficulty, p.after_turn, p.reply_by),
                 *(p.evidence_turns, [entry.trap for entry in p.distractors]),
             )
             for p in dialogue.probes

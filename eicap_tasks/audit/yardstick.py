@@ -37,8 +37,11 @@ def load_model(name: str, model_args: str, batch_size: int, device: str | None) 
     try:
         settings = {"batch_size": batch_size, "device": device}
         return get_model(name).create_from_arg_string(model_args, settings)
-    except (ValueError, OSError, KeyError) as error:
-        raise EicapError(f"--model {name} --model_args {model_args}: {error}") from error
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise EicapError(
+            f"--model {name} --model_args {model_args or 'not given'}: {error}; expected the model's own arguments, "
+            "such as pretrained=MODEL; --batch_size and --device are given beside them"
+        ) from error
 
 
 def with_model(

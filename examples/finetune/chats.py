@@ -61,7 +61,7 @@ def read(row: object, where: str, default_id: str) -> Chat:
 
     Args:
         row: A mapping with `messages` (role and content each), or `data` (UltraChat: the texts alone, the user
-            first), and perhaps `id` or `prompt_id`.
+            first), and perhaps `id`.
         where: Where it stands, for errors.
         default_id: Its id if it has none.
 
@@ -86,7 +86,8 @@ def read(row: object, where: str, default_id: str) -> Chat:
             "content) or data (a list of texts, the user first)"
         )
     _check_roles([m["role"] for m in messages], f"{where}: {field}")
-    return Chat(str(row.get("id", row.get("prompt_id", default_id))), messages)
+    name = row.get("id")  # not `prompt_id`: several chats can begin with the same prompt
+    return Chat(default_id if name is None else str(name), messages)
 
 
 def digest(chats: Iterable[Chat]) -> str:
@@ -118,12 +119,12 @@ def _file_rows(file: Path) -> Iterator[tuple[str, Any]]:
     if not file.is_file():
         raise EicapError(f"{file}: found no such file")
     if file.suffix == ".jsonl":
-        with file.open(encoding="utf-8") as lines:
+        with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield f"{file}:{number}", _parsed(line, f"{file}:{number}")
     elif file.suffix == ".json":
-        rows = _parsed(file.read_text(encoding="utf-8"), str(file))
+        rows = _parsed(file.read_bytes(), str(file))
         if not isinstance(rows, list):
             raise EicapError(f"{file}: found {type(rows).__name__}, expected a list of chats (or a .jsonl file)")
         yield from ((f"{file}: chat {number}", row) for number, row in enumerate(rows, 1))
@@ -145,7 +146,7 @@ def _hub_rows(source: str, split: str, name: str | None, limit: int | None) -> I
     yield from ((f"{source}, {split} {number}", row) for number, row in enumerate(table, 1))
 
 
-def _parsed(text: str, where: str) -> Any:
+def _parsed(text: bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

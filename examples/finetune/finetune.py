@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +25,11 @@ import preflight
 import settings as settings_module
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from settings import Settings
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from eicap_tasks.errors import EXIT_CODE, EicapError
@@ -50,14 +53,17 @@ def prepare(settings: Settings, *, processes: int = 1, memory_check: bool = True
     Args:
         settings: The run.
         processes: How many take part; each takes `batch_size` chats a step.
-        memory_check: Whether too little memory is an error.
+        memory_check: Whether too little memory is an error, not only said.
 
     Raises:
         EicapError: The model, its template, the data or the memory will not do.
     """
     model, training = settings.model, settings.training
-    needs = preflight.estimate(settings)
-    tokenizer = AutoTokenizer.from_pretrained(model.pretrained, revision=model.revision)
+    needs = preflight.estimate(settings, shards=processes if parse_flag_from_env("ACCELERATE_USE_FSDP") else 1)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.pretrained, revision=model.revision)
+    except (OSError, ValueError) as error:
+        raise EicapError(f"model.pretrained: found no tokenizer of {model.pretrained!r}: {error}") from error
     if model.chat_template is not None:
         tokenizer.chat_template = model.chat_template.read_text(encoding="utf-8")
     if tokenizer.pad_token is None:
@@ -78,8 +84,9 @@ def prepare(settings: Settings, *, processes: int = 1, memory_check: bool = True
         "settings": settings.model_dump(mode="json"),
         "data": {
             "sha256": chats.digest(chat for chat, _ in used), "chats": len(used), "left_out": len(found) - len(used),
-            "cut": sum(size.cut > 0 for _, size in used),
+            "cut": sum(size.cut > 0 for _, size in used), "answers_cut": sum(size.answer_cut for _, size in used),
         },
+        "template": hashlib.sha256(template.encode()).hexdigest(),
         "tokens": tokens,
         "tokens_learnt": sum(size.learnt for _, size in used),
         "steps": training.max_steps or math.ceil(training.epochs * per_epoch),
@@ -88,8 +95,7 @@ def prepare(settings: Settings, *, processes: int = 1, memory_check: bool = True
         "processes": processes,
         "versions": {"python": sys.version.split()[0], **{package: version(package) for package in PACKAGES}},
     }  # fmt: skip
-    memory = preflight.check_memory(needs.memory) if memory_check else f"about {needs.memory / preflight.GIB:.1f} GiB"
-    record["memory"] = memory
+    record["memory"] = preflight.check_memory(needs.memory, strict=memory_check)
     return Prepared(settings, tokenizer, [chat for chat, _ in used], record)
 
 
@@ -104,6 +110,7 @@ def announce(record: dict[str, Any]) -> str:
             f"data        {data['chats']:,} chats, {record['tokens']:,} tokens",
             f"            {record['tokens_learnt']:,} of them are the assistant's and learnt",
             f"            {data['cut']:,} chats are cut at {training['max_length']:,} tokens",
+            f"            {data['answers_cut']:,} of them lose their last answer or its end",
             f"            {data['left_out']:,} more are left out: no turn of the assistant before the cut",
             f"steps       {about}{record['steps']:,}",
             f"memory      {record['memory']}",
@@ -118,7 +125,7 @@ def check_output(prepared: Prepared) -> str | None:
         The checkpoint to go on from, or None for a new run.
 
     Raises:
-        EicapError: The folder holds a run of other settings or data, or a finished one.
+        EicapError: The folder holds a run of other settings, data or template, or a finished one.
     """
     output = prepared.settings.output
     file = output / "record.json"
@@ -128,22 +135,37 @@ def check_output(prepared: Prepared) -> str | None:
         return None
     before = json.loads(file.read_text(encoding="utf-8"))
     now = json.loads(json.dumps(prepared.record))
-    differing = [key for key in ("settings", "data", "processes") if before.get(key) != now[key]]
+    differing = [key for key in ("settings", "data", "template", "processes") if before.get(key) != now[key]]
     if differing:
         raise EicapError(f"{output}: found a run with other {', '.join(differing)}, expected the same: set output")
     if "loss" in before:
         raise EicapError(
             f"{output}: found a finished run (adapter and record are there), expected a new folder: set output"
         )
-    checkpoint: str | None = get_last_checkpoint(str(output))
-    return checkpoint
+    whole = [state.parent for state in output.glob("checkpoint-*/trainer_state.json")]  # which is written last
+    return str(max(whole, key=lambda folder: int(folder.name.removeprefix("checkpoint-")))) if whole else None
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]
-    """Writes `log.csv` whenever something is logged; what a checkpoint held stands in it too."""
+    """Writes `log.csv` whenever something is logged; what a checkpoint held stands in it too.
 
-    def __init__(self, output: Path) -> None:
+    Attributes:
+        file: Where to.
+        saved: Called after every checkpoint, in the first process.
+    """
+
+    def __init__(self, output: Path, saved: Callable[[], None]) -> None:
         self.file = output / "log.csv"
+        self.saved = saved
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log before every checkpoint, the last step's too, so that no step's loss is lost where a run goes on."""
+        control.should_log |= control.should_save
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Tell that a checkpoint is there."""
+        if state.is_world_process_zero:
+            self.saved()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the steps that were logged so far."""
@@ -156,14 +178,14 @@ class _Log(TrainerCallback):  # type: ignore[misc]
                 writer.writerows(rows)
 
 
-def trainer_of(prepared: Prepared) -> SFTTrainer:
-    """Load the weights and build the trainer."""
+def trainer_of(prepared: Prepared, saved: Callable[[], None] = lambda: None) -> SFTTrainer:
+    """Load the weights and build the trainer.
+
+    Args:
+        prepared: The run.
+        saved: Called after every checkpoint, in the first process.
+    """
     model, training = prepared.settings.model, prepared.settings.training
-    weights = AutoModelForCausalLM.from_pretrained(
-        model.pretrained, dtype=getattr(torch, model.dtype), attn_implementation=model.attn_implementation,
-        revision=model.revision,
-    )  # fmt: skip
-    weights.config.use_cache = False
     arguments = SFTConfig(
         output_dir=str(prepared.settings.output),
         num_train_epochs=training.epochs,
@@ -188,35 +210,72 @@ def trainer_of(prepared: Prepared) -> SFTTrainer:
         use_cpu=not torch.cuda.is_available(),
         report_to="none",
     )
+    weights = AutoModelForCausalLM.from_pretrained(
+        model.pretrained, dtype=getattr(torch, model.dtype), attn_implementation=model.attn_implementation,
+        revision=model.revision,
+    )  # fmt: skip
+    weights.config.use_cache = False
     return SFTTrainer(
         model=weights,
         args=arguments,
         train_dataset=Dataset.from_list([{"messages": chat.messages} for chat in prepared.chats]),
         processing_class=prepared.tokenizer,
         peft_config=preflight.lora_config(prepared.settings),
-        callbacks=[_Log(prepared.settings.output)],
+        callbacks=[_Log(prepared.settings.output, saved)],
     )
 
 
 def train(prepared: Prepared) -> None:
     """Train, or go on; write adapter, tokenizer, log, plot and record into the output folder.
 
+    The record's `loss` is the mean over all steps, those before an interruption too; `seconds` are those of all calls,
+    of one that was cut off up to its last checkpoint.
+
     Raises:
-        EicapError: See `check_output`.
+        EicapError: See `check_output`; or no adapter was written.
     """
     output, state, begin = prepared.settings.output, PartialState(), time.time()
+    file = output / "record.json"
     checkpoint = check_output(prepared)
+    before = json.loads(file.read_text(encoding="utf-8")).get("seconds", 0) if checkpoint else 0
     state.wait_for_everyone()  # all have looked before one writes
+
+    def note(**more: Any) -> None:
+        _write(file, {**prepared.record, "seconds": before + time.time() - begin, **more})
+
     if state.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
-        _write(output / "record.json", prepared.record)
-    trainer = trainer_of(prepared)
-    result = trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
+        note()
+    trainer = trainer_of(prepared, note)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    save(trainer)
     if state.is_main_process:
-        plot(trainer.state.log_history, output / "loss.png")
-        done = {"loss": result.training_loss, "steps_done": trainer.state.global_step, "seconds": time.time() - begin}
-        _write(output / "record.json", {**prepared.record, **done, "device": str(trainer.args.device)})
+        history = trainer.state.log_history
+        plot(history, output / "loss.png")
+        note(loss=mean_loss(history), steps_done=trainer.state.global_step, device=str(trainer.args.device))
+
+
+def save(trainer: SFTTrainer) -> None:
+    """Write the adapter and the tokenizer.
+
+    Raises:
+        EicapError: No adapter came of it.
+    """
+    if trainer.is_fsdp_enabled:  # checkpoints may be in parts, but of an adapter in parts transformers writes nothing
+        trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    trainer.save_model()
+    file = Path(trainer.args.output_dir) / SAFETENSORS_WEIGHTS_NAME
+    if trainer.args.should_save and not file.is_file():
+        raise EicapError(f"{file}: found no adapter after the training, the checkpoints beside it are kept")
+
+
+def mean_loss(history: list[dict[str, float]]) -> float:
+    """Average the loss over steps; each entry has the mean of the steps since the one before."""
+    total, last = 0.0, 0.0
+    for row in history:
+        if "loss" in row:
+            total, last = total + row["loss"] * (row["step"] - last), row["step"]
+    return total / last
 
 
 def plot(history: list[dict[str, float]], file: Path) -> None:
@@ -251,7 +310,8 @@ def main(words: list[str] | None = None) -> None:
     try:
         state = PartialState(cpu=not torch.cuda.is_available())
         settings = settings_module.load(arguments.settings, arguments.set)
-        prepared = prepare(settings, processes=state.num_processes, memory_check=not arguments.no_memory_check)
+        strict = not (arguments.dry_run or arguments.no_memory_check)
+        prepared = prepare(settings, processes=state.num_processes, memory_check=strict)
         if state.is_main_process:
             print(announce(prepared.record), flush=True)
         if not arguments.dry_run:

@@ -24,6 +24,11 @@ PER_TRAINABLE: Final = 16
 IN_A_LAYER: Final = 34
 """Bytes of activations in a transformer layer per token and hidden unit, in 16 bits, without the attention matrix,
 which fused attention does not keep (Korthikanti et al. 2022, Reducing Activation Recomputation, section 4.1)."""
+TILE: Final = (4096, 32768)
+"""Tokens and entries of the vocabulary whose logits stand in memory at once: trl takes the loss in such tiles, and
+computes each again for its gradient, so that all logits together never do (`trl.kernels.chunked_logprob`)."""
+IN_A_TILE: Final = 28
+"""Bytes beside each logit while a tile is worked on where Triton does not do it, on a CPU: seven numbers in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,16 @@ def lora_config(settings: Settings) -> LoraConfig:
     )  # fmt: skip
 
 
-def estimate(settings: Settings) -> Estimate:
+def estimate(settings: Settings, *, shards: int = 1) -> Estimate:
     """Count parameters, and estimate the memory of a step, without loading weights.
 
-    The estimate is of weights, gradients, optimizer, the activations of a step, the dropout of the adapters, and the
-    logits with their gradient in 32 bits. A framework's own memory and fragmentation come on top.
+    The estimate is of weights, gradients, optimizer, the activations of a step, the dropout of the adapters, and a
+    tile of the logits. A framework's own memory and fragmentation come on top.
+
+    Args:
+        settings: The run.
+        shards: How many processes the parameters are split over, as FSDP does; each then also holds the embeddings
+            and two layers whole, the one at work and the next.
 
     Raises:
         EicapError: The model is not there, or has none of the modules named for the adapter.
@@ -62,6 +72,8 @@ def estimate(settings: Settings) -> Estimate:
         empty = AutoModelForCausalLM.from_config(config)
     empty.tie_weights()  # outside: making weights empty unties them
     parameters = sum(p.numel() for p in empty.parameters())
+    ends = {id(part.weight): part.weight for part in (empty.get_input_embeddings(), empty.get_output_embeddings())}
+    embeddings = sum(weight.numel() for weight in ends.values())
     with init_empty_weights():
         try:
             adapted = get_peft_model(empty, lora_config(settings))
@@ -78,28 +90,39 @@ def estimate(settings: Settings) -> Estimate:
         layer += tokens * widths * 2 * width // layers
     kept = tokens * text.hidden_size * width  # with checkpointing, of each layer its input alone
     activations = layers * kept + layer if settings.training.gradient_checkpointing else layers * layer
-    logits = tokens * text.vocab_size * (width + 4 + 4)
-    memory = parameters * width + trainable * PER_TRAINABLE + activations + logits
+    tile = min(tokens, TILE[0]) * min(text.vocab_size, TILE[1])
+    tile *= width if torch.cuda.is_available() else width + IN_A_TILE
+    head = tile + tokens * text.hidden_size * 4  # the gradient of what goes into it, in 32 bits
+    held = (parameters * width + trainable * PER_TRAINABLE) // shards
+    if shards > 1:
+        held += (embeddings + 2 * (parameters - embeddings) // layers) * width
+    memory = held + activations + head
     return Estimate(parameters, trainable, memory)
 
 
-def check_memory(needed: int) -> str:
+def check_memory(needed: int, *, strict: bool = True) -> str:
     """Compare the need with what is free; return it as text.
 
+    Args:
+        needed: Bytes.
+        strict: Whether too little is an error, not only said.
+
     Raises:
-        EicapError: Less is free than needed, on the first GPU, or of the machine's memory where there is none.
+        EicapError: Less is free than needed, on the process's GPU, or of the machine's memory where there is none.
     """
     if torch.cuda.is_available():
         free, where = torch.cuda.mem_get_info()[0], "of the GPU"
     else:
         free, where = psutil.virtual_memory().available, "of this machine"
-    if needed > free:
+    if needed <= free:
+        return f"about {needed / GIB:.1f} GiB of {free / GIB:.1f} GiB free {where}"
+    if strict:
         raise EicapError(
             f"memory: found {free / GIB:.1f} GiB free {where}, expected about {needed / GIB:.1f} GiB: lower "
-            "training.batch_size or training.max_length, turn gradient_checkpointing on, or use FSDP "
-            "(--no-memory-check starts all the same)"
+            "training.batch_size or training.max_length, turn gradient_checkpointing on, or split the model over more "
+            "GPUs with FSDP (--no-memory-check starts all the same)"
         )
-    return f"about {needed / GIB:.1f} GiB of {free / GIB:.1f} GiB free {where}"
+    return f"about {needed / GIB:.1f} GiB, more than the {free / GIB:.1f} GiB free {where}"
 
 
 def training_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
@@ -129,11 +152,16 @@ def training_template(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
 
 @dataclass(frozen=True)
 class Size:
-    """Tokens of one chat within the maximum length: all, those that are learnt, and those cut off."""
+    """Tokens of one chat within the maximum length: all, those that are learnt, and those cut off.
+
+    Attributes:
+        answer_cut: Whether the last answer is among those cut off, wholly or in part.
+    """
 
     tokens: int
     learnt: int
     cut: int
+    answer_cut: bool
 
 
 def size(chat: Chat, tokenizer: PreTrainedTokenizerBase, template: str, max_length: int) -> Size:
@@ -149,4 +177,5 @@ def size(chat: Chat, tokenizer: PreTrainedTokenizerBase, template: str, max_leng
     except Exception as error:  # whatever a template raises
         raise EicapError(f"chat {chat.id}: the model's chat template refuses it: {error}") from error
     mask = found["assistant_masks"]
-    return Size(min(len(mask), max_length), sum(mask[:max_length]), max(0, len(mask) - max_length))
+    cut = mask[max_length:]
+    return Size(min(len(mask), max_length), sum(mask[:max_length]), len(cut), any(cut))

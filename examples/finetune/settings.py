@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eicap_tasks.errors import EicapError, nearest
 
 Count = Annotated[int, Field(ge=1)]
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+]
+"""Those of transformers that need nothing but the warm-up."""
 
 
 class _Strict(BaseModel):
@@ -59,7 +63,7 @@ class Training(_Strict):
     epochs: Annotated[float, Field(gt=0)] = 1
     max_steps: Count | None = None
     learning_rate: Annotated[float, Field(ge=0)] = 2e-4
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     warmup_steps: Annotated[int, Field(ge=0)] = 10
     batch_size: Count = 4
     gradient_accumulation: Count = 4
@@ -119,7 +123,10 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise EicapError(f"--set {override}: found no section {parent!r}")
     if not equals:
         raise EicapError(f"--set {override}: found no '=', expected KEY=VALUE, such as training.epochs=2")
-    raw[last] = yaml.safe_load(value)
+    try:
+        raw[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise EicapError(f"--set {override}: found no YAML after '=': {error}") from error
 
 
 def _line(detail: dict[str, Any]) -> str:

@@ -42,10 +42,12 @@ class Size:
             longest: Tokens of the longest prompt.
         """
         c, width = self.config, 4 if dtype == "float32" else 2
-        head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-        numbers = 2 * c.vocab_size + 2 * c.num_hidden_layers * c.num_key_value_heads * head
-        numbers += 2 * c.hidden_size + 3 * c.intermediate_size
-        scores = (width + 4) * c.num_attention_heads * longest if c.model_type == "gemma2" else 0
+        heads = _number(c, "num_attention_heads")  # none: a state-space model, which keeps no keys and values
+        head = _number(c, "head_dim") or c.hidden_size // max(heads, 1)
+        pairs = _number(c, "num_key_value_heads", "num_kv_heads") or heads
+        wide = _number(c, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size") or 4 * c.hidden_size
+        numbers = 2 * c.vocab_size + 2 * c.num_hidden_layers * pairs * head + 2 * c.hidden_size + 3 * wide
+        scores = (width + 4) * heads * longest if c.model_type == "gemma2" else 0
         return float(width * self.parameters + batch * longest * (width * numbers + scores))
 
     def seconds(self, tokens: int, speed: float) -> float:
@@ -59,6 +61,12 @@ class Size:
             speed: Of the device, in floating-point operations per second.
         """
         return 2 * self.parameters * tokens / (SHARE * speed)
+
+
+def _number(config: Any, *names: str) -> int:
+    """Return the first of several names that a config has with a number, since not all use the same; else 0."""
+    values = (getattr(config, name, None) for name in names)
+    return next((value for value in values if isinstance(value, int)), 0)
 
 
 def show(chosen: Sequence[Model], tflops: float | None) -> None:
@@ -137,8 +145,11 @@ def size_of(model: Model) -> Size | None:
     config = from_disk(AutoConfig, model)
     if config is None:
         return None
-    with torch.device("meta"):  # takes no memory
-        built = AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):  # takes no memory
+            built = AutoModelForCausalLM.from_config(config)
+    except (ValueError, ImportError):  # an encoder-decoder, say
+        return None
     return Size(built.num_parameters(), config.get_text_config())
 
 

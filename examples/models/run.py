@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import estimate
+from boards import boards, mark
 from plan import Model, models
 
 from eicap_tasks.errors import EXIT_CODE, EicapError
@@ -27,8 +28,6 @@ EICAP = [sys.executable, "-m", "eicap_tasks.cli"]
 OURS = ("--config", "-C", "--output_path", "-o", "--use_cache", "-c", "--log_samples", "-s")
 CHUNK = "1024"
 """Requests that vLLM is given at a time. With "auto" it is given all, and lm-eval keeps no answer before the last."""
-FINISHED = "finished"
-"""A file beside the results of a model, which names the result file of its latest complete run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,11 +64,8 @@ def run(chosen: Sequence[Model], out: Path, others: Sequence[str]) -> int:
     ends: dict[str, list[str]] = {"done": [], "finished before, skipped": [], "failed": []}
     for number, model in enumerate(chosen, 1):
         place = f"[{number}/{len(chosen)}] {model.name}"
-        limited, marker = model.config.limit is not None, out / model.name / FINISHED
         end, file = "finished before, skipped", model.finished()
         if file is None:
-            if not limited:
-                marker.unlink(missing_ok=True)  # of another configuration, or of older items
             print(f"{place}: {model.config.model}, {', '.join(model.names)}, into {model.folder}", flush=True)
             begin = time.monotonic()
             status = evaluate(model, others)
@@ -78,8 +74,8 @@ def run(chosen: Sequence[Model], out: Path, others: Sequence[str]) -> int:
             print(f"{place}: {end} after {estimate.clock(time.monotonic() - begin)}", flush=True)
         else:
             print(f"{place}: {end}", flush=True)
-        if file is not None and not limited:
-            marker.write_text(str(file.relative_to(marker.parent)), encoding="utf-8")
+        if file is not None and model.config.limit is None:
+            mark(model, file)
         ends[end].append(model.name)
     print("\n".join(f"{end}: {', '.join(names) or 'none'}" for end, names in ends.items()), flush=True)
     if any(model.config.limit is not None for model in chosen):
@@ -100,17 +96,20 @@ def evaluate(model: Model, others: Sequence[str]) -> int:
 
 
 def rank(out: Path) -> bool:
-    """Make the leaderboard of every finished run in `out`, also of earlier calls; return whether that went well."""
-    runs = []
-    for marker in sorted(out.rglob(FINISHED)):
-        file = marker.parent / marker.read_text(encoding="utf-8")
-        runs += [f"{marker.parent.relative_to(out).as_posix()}={file}"] if file.is_file() else []
-    if not runs:
+    """Rank every finished run in `out`, also of earlier calls; return whether that went well.
+
+    Runs that were asked otherwise (shots, options, items) than those of `leaderboard` have one of their own.
+    """
+    shared = boards(out)
+    if not shared:
         print("no leaderboard: no model is finished")
-        return True
-    board = out / "leaderboard"
-    (board / "leaderboard.json").unlink(missing_ok=True)  # made anew, not merged: all runs are here
-    return subprocess.run([*EICAP, "leaderboard", *runs, "--out", str(board)], check=False).returncode == 0
+    well = True
+    for number, runs in enumerate(shared, 1):
+        board = out / ("leaderboard" if number == 1 else f"leaderboard-{number}")
+        (board / "leaderboard.json").unlink(missing_ok=True)  # made anew, not merged: all runs are here
+        print(f"{board}:", flush=True)
+        well &= subprocess.run([*EICAP, "leaderboard", *runs, "--out", str(board)], check=False).returncode == 0
+    return well
 
 
 if __name__ == "__main__":

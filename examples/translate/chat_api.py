@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from splitting import Piece, split
 from translation_checks import LANGUAGES, Problem
 from translator import Translation
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
 from eicap_tasks.errors import EicapError
@@ -33,10 +34,18 @@ Write the translation and nothing else, without the tags.
 
 
 class _Retry(Retry):
-    """Waits as long as the server asks, but not for an hour."""
+    """Waits as long as the server asks, but not for an hour; gives a server that is silent one more chance."""
 
     def get_retry_after(self, response: Any) -> float:
         return min(super().get_retry_after(response) or 0, MAX_DELAY)
+
+    def increment(
+        self, method: str | None = None, url: str | None = None, response: Any = None, error: Exception | None = None,
+        _pool: Any = None, _stacktrace: Any = None,
+    ) -> _Retry:  # fmt: skip
+        silences = [past for past in self.history if isinstance(past.error, ReadTimeoutError)]
+        rest = self.new(total=0) if silences and isinstance(error, ReadTimeoutError) else self
+        return super(_Retry, rest).increment(method, url, response, error, _pool, _stacktrace)
 
 
 class Api:
