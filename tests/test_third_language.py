@@ -27,7 +27,9 @@ from runs import write_run
 from eicap_tasks.runner import TASKS
 out = {"tasks": {}, "groups": {}}
 for labels in ("latin", "greek"):
-    write = lambda doc: "Απάντηση: " + doc["labels"][doc["gold"]]
+    def write(doc):  # only the word for "answer" tells which of the letters is meant
+        x, g = doc["labels"], doc["gold"]
+        return f"Το {x[g - 1]} και το {x[g - 2]} είναι κοντά. Απάντηση: {x[g]}. Όμως το {x[g - 3]} μοιάζει."
     manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"eicap": {"labels": labels}})
     names = [name for name in manager.all_subtasks if "_el" in name]
     groups = [name for name in manager.all_groups if name.endswith("_el")]
@@ -111,7 +113,7 @@ def test_greek(tmp_path: Path) -> None:
     for name, scores in results["groups"].items():
         assert next(score for key, score in scores.items() if key.startswith("acc,")) == 1.0, name
         if name.startswith("eicap_gen_el"):
-            assert scores["parse_rate,read"] == 1.0  # "Απάντηση: Β" is read by the word of the third language
+            assert scores["parse_rate,read"] == 1.0
     assert len(results["tasks"]) == 4 * 5 * 2 * 2
     for name, (score, prompt) in results["tasks"].items():
         assert score == 1.0, name
@@ -119,4 +121,15 @@ def test_greek(tmp_path: Path) -> None:
         letters = "_cf " not in name
         assert ("\nΒ. " in prompt) == (letters and " greek " in name), name
         assert ("\nB. " in prompt) == (letters and " latin " in name), name
+    report = subprocess.run(
+        [sys.executable, "-m", "eicap_tasks.cli", "report", "run", "--out", "report"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert report.returncode == 0, report.stderr[-3000:]
+    lines = (tmp_path / "report" / "report.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split(" | ")[:3] for line in lines if ", Greek | " in line]
+    assert rows == [*([f"| {layer}, Greek", "2", "100.0"] for layer in LAYERS), ["| all, Greek", "8", "100.0"]]
     assert {path: path.read_bytes() for path in package.rglob("*.py")} == code
