@@ -68,10 +68,17 @@ class Difference:
     def detectable(self) -> float | None:
         """The least true difference found with a probability of 80 % at the level 5 % divided by `tests`.
 
-        None where nothing varied between dialogues.
+        None where nothing varied between dialogues, or these are too few for any difference to be found.
         """
+        if self.dialogues < self.dialogues_needed:
+            return None
         estimate = statistics.Estimate(self.difference, self.se, self.probes, self.dialogues)
         return statistics.minimum_detectable(estimate, ALPHA / self.tests)
+
+    @property
+    def dialogues_needed(self) -> int:
+        """With fewer, nothing can be significant: even where all agree, p is 2^(1 - dialogues) before correction."""
+        return math.floor(1 + math.log2(self.tests / ALPHA)) + 1
 
     @property
     def significant(self) -> bool:
@@ -86,9 +93,10 @@ class Difference:
             return f"{self.group}: {change}, significant after correction"
         if self.same:
             return f"{self.group}: no difference at all, {self.probes} probes scored the same"
-        if self.detectable is None:
+        if self.detectable is None or self.detectable >= 1:
             return f"{self.group}: {tables.points(self.difference)} points; too few dialogues to say more"
-        blind = f"effects below {100 * self.detectable:.0f} points could not have been seen reliably"
+        least = 100 * self.detectable
+        blind = f"effects below {least:.{0 if least >= 1 else 1}f} points could not have been seen reliably"
         alone = f" (p {self.p:.3f} before correction)" if self.p < ALPHA else ""
         return f"{self.group}: no significant difference{alone}; {blind}"
 
@@ -152,8 +160,8 @@ def compare(
         The comparison; the same input gives the same numbers.
 
     Raises:
-        EicapError: A family is unknown or none of its groups has a probe, the runs share no format, or they differ in
-            items, prompts, tasks or probes and `force` is not set.
+        EicapError: A family is unknown or none of its groups has a probe, the runs share no format, they differ in
+            items, prompts, tasks or probes and `force` is not set, or with so few resamples nothing can be significant.
     """
     if not others:
         raise EicapError("found one run, expected a base and one or more to compare with it")
@@ -176,6 +184,12 @@ def compare(
         rows += list(_differences(first, other, families, metric, resamples, seed))
     signatures = {run.name: run.of(chosen).signatures for run in (base, *others)}
     corrected, said = tuple(_corrected(rows)), tuple(dict.fromkeys(notes))
+    tests = max(row.tests for row in corrected)
+    if resamples < tests / ALPHA:
+        raise EicapError(
+            f"--resamples: found {resamples}, expected at least {math.ceil(tests / ALPHA)}: with fewer none of the "
+            f"{tests} tests can be significant"
+        )
     return Comparison(base.name, chosen, metric, tuple(families), corrected, said, signatures)
 
 
@@ -291,7 +305,7 @@ def regressions(comparison: Comparison, limits: Sequence[str]) -> list[str]:
         A sentence for each that did.
 
     Raises:
-        EicapError: A group is not in the comparison, or the points are no number.
+        EicapError: A group is not in the comparison, the points are no number, or no fall could be significant.
     """
     known = {row.group for row in comparison.rows}
     found = []
@@ -306,9 +320,14 @@ def regressions(comparison: Comparison, limits: Sequence[str]) -> list[str]:
         if group not in known:
             listed = ", ".join(sorted(known))
             raise EicapError(f"--fail-on-regression: found {group!r}, allowed: {listed}{nearest(group, known)}")
-        for row in comparison.rows:
-            fell = row.difference < 0 and (row.significant if allowed is None else row.difference < -allowed)
-            if row.group == group and fell:
+        for row in (row for row in comparison.rows if row.group == group):
+            if allowed is None and row.dialogues < row.dialogues_needed:
+                raise EicapError(
+                    f"--fail-on-regression {group}: found {row.dialogues} dialogues, expected "
+                    f"{row.dialogues_needed} or more: with fewer no fall can be significant after correction; "
+                    f"{group}:POINTS asks for no significance"
+                )
+            if row.difference < 0 and (row.significant if allowed is None else row.difference < -allowed):
                 found.append(f"{row.other}: {row.group} fell by {-100 * row.difference:.1f} points")
     return found
 

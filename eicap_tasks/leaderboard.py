@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from eicap_tasks import pages, statistics, tables
 from eicap_tasks.errors import EicapError
-from eicap_tasks.results import Run, TaskRun, safe
+from eicap_tasks.results import Run, TaskRun, identifier, safe
 from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 RESAMPLES: Final = 2000
@@ -27,7 +28,9 @@ ITEMS: Final = ("version", "items", "docs", "show")
 """Those that a task and its circular one share, too."""
 CIRCULAR: Final = "_circular"
 FILE: Final = "leaderboard.json"
-SCHEMA: Final = 2
+SCHEMA: Final = 3
+LEAST_DIALOGUES: Final = 20
+"""With fewer, models have no rank: with few clusters the bootstrap is too sure (Cameron, Gelbach & Miller 2008)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Entry:
 
     Attributes:
         name: Its name.
-        date: When its run began, in seconds since 1970.
+        dates: Task -> when its run began, in seconds since 1970; of circular tasks too.
         model: What its signatures call it: where it is from, with a hash of its arguments.
         settings: Task -> the parts `SETTINGS` of its signature; of circular tasks too.
         scores: Task -> probe id -> score, 0 to 1.
@@ -45,7 +48,7 @@ class Entry:
     """
 
     name: str
-    date: float
+    dates: dict[str, float]
     model: str
     settings: Mapping[str, Mapping[str, str]]
     scores: Mapping[str, Mapping[str, float]]
@@ -59,9 +62,9 @@ class Standing:
 
     Attributes:
         name: The model.
-        overall: Mean of the tasks' accuracies, layers and languages weighing the same.
-        interval: Its 95 % interval, by cluster bootstrap over dialogues.
-        rank: Best and worst rank that the data allow; None for a model that lacks tasks.
+        overall: Mean of the tasks' accuracies, layers and languages weighing the same; None where tasks are lacking.
+        interval: Its 95 % interval, by cluster bootstrap over dialogues; None with one dialogue.
+        rank: Best and worst rank that the data allow; None for a model that lacks tasks, and with too few dialogues.
         tasks: Task -> accuracy.
         circular: Mean of the circular tasks' accuracies; None where one of them is missing.
         format: How all models were asked.
@@ -69,8 +72,8 @@ class Standing:
     """
 
     name: str
-    overall: float
-    interval: tuple[float, float]
+    overall: float | None
+    interval: tuple[float, float] | None
     rank: tuple[int, int] | None
     tasks: Mapping[str, float]
     circular: float | None
@@ -112,7 +115,7 @@ def entry(run: Run, format: str = "letters") -> Entry:
     ending = {"letters": ""}.get(format, f"_{format}")
     return Entry(
         name=run.name,
-        date=run.date,
+        dates=dict.fromkeys([*(_plain(name, ending) for name in own.tasks), *circular.tasks], run.date),
         model=", ".join(sorted({task.signature.get("model", "unknown") for task in run.tasks.values()})),
         settings={
             **{_plain(name, ending): _settings(task) for name, task in own.tasks.items()},
@@ -156,7 +159,7 @@ def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
             "same"
         )
     by_name: dict[str, Entry] = {}
-    for one in sorted([*old, *new], key=lambda e: (e.date, json.dumps(e.scores, sort_keys=True))):
+    for one in [*old, *new]:
         by_name[one.name] = _joined(by_name[one.name], one) if one.name in by_name else one
     for one in by_name.values():
         if not one.scores:
@@ -183,21 +186,31 @@ def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     return [by_name[name] for name in sorted(by_name)]
 
 
-def _joined(early: Entry, late: Entry) -> Entry:
-    if early.model != late.model:
+def _joined(one: Entry, two: Entry) -> Entry:
+    if one.model != two.model:
         raise EicapError(
-            f"{late.name}: found the model {late.model}, expected {early.model}, which has that name; "
+            f"{two.name}: found the model {two.model}, expected {one.model}, which has that name; "
             "give one of them another name: NAME=PATH"
         )
+    latest = {
+        task: max((e for e in (one, two) if task in e.dates), key=partial(_age, task=task))
+        for task in one.dates | two.dates
+    }
     return Entry(
-        late.name,
-        max(early.date, late.date),
-        late.model,
-        {**early.settings, **late.settings},
-        {**early.scores, **late.scores},
-        {**early.dialogues, **late.dialogues},
-        {**early.circular, **late.circular},
+        one.name,
+        {task: e.dates[task] for task, e in latest.items()},
+        one.model,
+        {task: e.settings[task] for task, e in latest.items()},
+        {task: e.scores[task] for task, e in latest.items() if task in e.scores},
+        {**one.dialogues, **two.dialogues},
+        {task: e.circular[task] for task, e in latest.items() if task in e.circular},
     )
+
+
+def _age(one: Entry, task: str) -> tuple[float, str]:
+    """Return what tells which entry's task is the later one; of two of one time, the same whichever comes first."""
+    content = [one.scores.get(task), one.circular.get(task), one.settings[task]]
+    return one.dates[task], json.dumps(content, sort_keys=True)
 
 
 def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 0) -> list[Standing]:
@@ -209,7 +222,8 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
     sets for all ranks (Mogstad, Romano, Shaikh & Wilhelm 2024, Inference for Ranks; Romano & Wolf 2005).
 
     Args:
-        entries: The models; those that lack tasks which others have are listed last, without a rank.
+        entries: The models; those that lack tasks which others have are listed last, without a rank. With fewer than
+            `LEAST_DIALOGUES` dialogues none has one.
         resamples: Resamples of the cluster bootstrap over dialogues.
         seed: Seed of the draws.
 
@@ -239,6 +253,7 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
         raise EicapError("found too few dialogues in some task to rank by, expected more")
     complete = [i for i in range(len(entries)) if not np.isnan(observed[i]).any()]
     ranks = _ranks(observed[complete].mean(axis=1), means[:, complete].mean(axis=2))
+    few = number < LEAST_DIALOGUES
     form = next(one.settings[task].get("format", "unknown") for one in entries for task in one.scores)
     made = []
     for i, one in enumerate(entries):
@@ -246,22 +261,26 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
         lacks = []
         if i not in complete:
             lacks.append(f"no rank: found {int(present.sum())} of {len(tasks)} tasks")
+        elif few:
+            lacks.append(f"no rank: found {number} dialogues, expected {LEAST_DIALOGUES} or more")
         rotated = [one.circular[f"{task}{CIRCULAR}"] for task in tasks if f"{task}{CIRCULAR}" in one.circular]
         if 0 < len(rotated) < len(tasks):
             lacks.append(f"circular accuracy left out: found {len(rotated)} of {len(tasks)} tasks")
         made.append(
             Standing(
                 one.name,
-                float(observed[i][present].mean()),
-                statistics.percentile_interval(means[:, i, present].mean(axis=1).astype(float)),
-                ranks[complete.index(i)] if i in complete else None,
+                float(observed[i].mean()) if i in complete else None,
+                statistics.percentile_interval(means[:, i].mean(axis=1).astype(float))
+                if i in complete and number > 1
+                else None,
+                ranks[complete.index(i)] if i in complete and not few else None,
                 {task: float(observed[i, k]) for k, task in enumerate(tasks) if present[k]},
                 sum(rotated) / len(tasks) if len(rotated) == len(tasks) else None,
                 form,
                 tuple(lacks),
             )
         )
-    return sorted(made, key=lambda s: (s.rank is None, -s.overall, s.name))
+    return sorted(made, key=lambda s: (s.overall is None, -(s.overall or 0.0), s.name))
 
 
 def _ranks(overall: NDArray[np.float64], resampled: NDArray[np.float32]) -> list[tuple[int, int]]:
@@ -295,6 +314,7 @@ def load(path: Path) -> list[Entry]:
             raise EicapError(
                 f"{path}: found the schema {raw['schema']!r}, expected {SCHEMA}; remove it and give all runs again"
             )
+        dialogues = {str(probe): identifier(name) for probe, name in raw["dialogues"].items()}
         entries = []
         for one in raw["entries"]:
             scores = {
@@ -304,13 +324,14 @@ def load(path: Path) -> list[Entry]:
             circular = {str(task): _unit(value) for task, value in one["circular"].items()}
             if not scores or scores.keys() | circular.keys() != one["settings"].keys() or not all(scores.values()):
                 raise ValueError("tasks without scores or settings")
-            if not all(isinstance(raw["dialogues"][probe], str) for own in scores.values() for probe in own):
+            if not all(identifier(probe) in dialogues for own in scores.values() for probe in own):
                 raise ValueError("probes without dialogues")
             settings = {
                 str(task): {str(k): safe(v) for k, v in parts.items()} for task, parts in one["settings"].items()
             }
             name, model = safe(one["name"]), safe(one["model"])
-            entries.append(Entry(name, float(one["date"]), model, settings, scores, raw["dialogues"], circular))
+            dates = {task: float(one["dates"][task]) for task in settings}
+            entries.append(Entry(name, dates, model, settings, scores, dialogues, circular))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise EicapError(f"{path}: cannot be read ({safe(error)}), expected a file of eicap leaderboard") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -341,7 +362,7 @@ def save(entries: Sequence[Entry]) -> str:
         "entries": [
             {
                 "name": one.name,
-                "date": one.date,
+                "dates": dict(sorted(one.dates.items())),
                 "model": one.model,
                 "circular": dict(sorted(one.circular.items())),
                 "settings": {task: dict(one.settings[task]) for task in sorted(one.settings)},
@@ -374,7 +395,7 @@ def note(found: Sequence[Standing]) -> str:
         f"Format {found[0].format}. Mean accuracy over layers and languages in percent; guessing gives 25.0. A rank is "
         "the best and worst that the data allow: simultaneous 95 % confidence sets, from a cluster bootstrap over "
         "dialogues. Circular: right in all four rotations, also a mean over layers and languages. The items are this "
-        "project's own, not the paper's."
+        "project's own, not the paper's. A model that lacks tasks has no overall score: tasks are not equally hard."
     )
 
 
@@ -409,8 +430,8 @@ def as_csv(found: Sequence[Standing]) -> str:
                 "best_rank": one.rank[0] if one.rank else "",
                 "worst_rank": one.rank[1] if one.rank else "",
                 "overall": one.overall,
-                "low": one.interval[0],
-                "high": one.interval[1],
+                "low": one.interval[0] if one.interval else "",
+                "high": one.interval[1] if one.interval else "",
                 **{part: one.mean(part) for part in (*LAYERS, *LANGUAGES)},
                 "circular": one.circular,
             }

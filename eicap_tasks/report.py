@@ -72,7 +72,9 @@ def sections(run: Run) -> list[Section]:
     if len(set(probes["lang"])) > 1:
         found.append(_languages(probes))
     read = probes[probes["parsed"] == 1.0]
-    found += [_traps(read), _places(read)] if len(read) else []
+    found += [_traps(read)] if len(read) else []
+    if len(read) and (probes["format"] != "cf").all():  # there no list of options is shown
+        found.append(_places(read))
     if probes["p_0"].notna().all():
         found.append(_calibration(probes))
     if (probes["format"] == "chain").all():
@@ -362,7 +364,7 @@ def _points(section: Section) -> list[plots.Point]:
 def _entries(run: Run) -> Iterator[dict[str, Any]]:
     """Yield the probes with what was chosen, for browsing; none where the run was read without its documents."""
     for row in run.probes.to_dict("records"):
-        doc = run.documents.get((row["probe"], row["lang"]))
+        doc = run.documents.get((row["task"], row["probe"]))
         if doc is None:
             continue
         options = [

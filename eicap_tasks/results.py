@@ -92,7 +92,7 @@ class Run:
             `acc` (0 to 1), `parsed` (share of answers that could be read), for i from 0 to 3 `trap_i` (why an option
             tempts), `option_i` and `place_i` (share of the answers that chose the option, and the place), `p_i`
             (probability of the option, NaN where the format has none), and other metrics of one number by their names.
-        documents: Probe id and language -> the document, for `load(..., documents=True)`.
+        documents: Task and probe id -> the document, for `load(..., documents=True)`.
         settings: What the run set that is not in a signature as text: `system instruction`, `dtype`, `revision`.
     """
 
@@ -147,28 +147,31 @@ def find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
     """
     found: dict[Path, str] = {}
     for given in paths:
-        text = str(given)
-        name, _, rest = text.partition("=") if not Path(text).exists() else ("", "", text)
-        path = Path(rest or text)
-        files = [path]
-        if path.is_dir():
-            files = [f for f in path.rglob("*.json") if f.name.startswith("results_") or TIME.search(f.stem)]
-        elif (
-            path.suffix == ".json" and not path.exists()
-        ):  # lm-eval puts the time into the name that --output_path NAME.json gives
-            files = [
-                f for f in path.parent.glob(f"{escape(path.stem)}_*.json") if f.stem == f"{path.stem}_{_time_of(f)}"
-            ]
-        files.sort(key=lambda file: (_time_of(file), str(file)))
-        if not path.exists() and files in ([], [path]):
-            raise EicapError(f"{path}: no such file or folder, expected what lm_eval --output_path wrote")
-        if not files:
+        try:
+            name, files = _files(str(given))
+            for file in files:
+                found.setdefault(file.resolve(), name)
+        except (OSError, RuntimeError) as error:  # a link to itself, a name that is too long, a folder of others
+            reason = getattr(error, "strerror", None) or safe(error)
             raise EicapError(
-                f"{path}: found no results_TIME.json or NAME_TIME.json, expected what lm_eval --output_path wrote"
-            )
-        for file in files:
-            found.setdefault(file.resolve(), name if rest else "")
+                f"{safe(given)}: cannot be read ({reason}), expected what lm_eval --output_path wrote"
+            ) from error
     return [(name, path) for path, name in found.items()]
+
+
+def _files(text: str) -> tuple[str, list[Path]]:
+    """Return the name that "NAME=PATH" gives, or "", and the result files under the path."""
+    name, _, rest = text.partition("=") if not Path(text).exists() else ("", "", text)
+    path = Path(rest or text)
+    files = [path] if path.exists() else []
+    if path.is_dir():
+        files = [f for f in path.rglob("*.json") if f.name.startswith("results_") or TIME.search(f.stem)]
+    elif path.suffix == ".json" and not files:  # lm-eval puts the time into the name that --output_path NAME.json gives
+        files = [f for f in path.parent.glob(f"{escape(path.stem)}_*.json") if f.stem == f"{path.stem}_{_time_of(f)}"]
+    if not files:
+        missing = "found no results_TIME.json or NAME_TIME.json" if path.exists() else "no such file or folder"
+        raise EicapError(f"{path}: {missing}, expected what lm_eval --output_path wrote")
+    return name if rest else "", sorted(files, key=lambda file: (_time_of(file), str(file)))
 
 
 def load(paths: Sequence[str | Path], *, documents: bool = False) -> list[Run]:
@@ -259,7 +262,7 @@ def _read_run(path: Path, name: str, keep: Literal["scores", "probes", "document
             _row(rows, task, sample, f"{samples}:{line}", scores_only=keep == "scores")
             count += 1
             if keep == "documents":
-                kept[str(sample["doc"]["id"]), task.lang] = _document(sample["doc"])
+                kept[task.name, str(sample["doc"]["id"])] = _document(sample["doc"])
         if count != task.asked:
             raise EicapError(f"{samples}: found {count} samples, expected {task.asked}, as {path.name} says")
         one = {"task": task.name, "format": task.format, "layer": task.layer, "lang": task.lang}
@@ -337,7 +340,7 @@ def _model(raw: dict[str, Any]) -> str:
     base = arguments.get("pretrained") if adapter else None
     name = str(base or raw.get("model_name") or (raw.get("config") or {}).get("model") or "unknown")
     name = Path(str(gguf)).stem if gguf else name
-    name = "/".join(Path(name).parts[-2:]).lstrip("/") if name.startswith(("/", ".")) else name
+    name = ("/".join(Path(name).parts[-2:]).lstrip("/") or name) if name.startswith(("/", ".")) else name
     revision = arguments.get("revision") or "main"
     name = name if revision == "main" else f"{name}@{revision}"
     return safe(f"{name} + {Path(str(adapter)).name}" if adapter else name)
@@ -374,8 +377,8 @@ def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], plac
         if not len(doc["options"]) == len(traps) == OPTIONS or not 0 <= gold < OPTIONS:
             raise ValueError(f"{len(doc['options'])} options, the right one at {gold}")
         values: dict[str, Any] = {
-            "probe": str(doc["id"]),
-            "dialogue": str(doc["dialogue_id"]),
+            "probe": identifier(doc["id"]),
+            "dialogue": identifier(doc["dialogue_id"]),
             "gold": gold,
             "acc": _unit(sample["acc"]),
         }
@@ -394,6 +397,18 @@ def _row(rows: dict[str, list[Any]], task: TaskRun, sample: dict[str, Any], plac
         raise EicapError(f"{place}: found a sample that cannot be used ({safe(repr(error))})") from error
     for name, value in values.items():
         rows[name].append(value)
+
+
+def identifier(value: object) -> str:
+    """Return the id of a probe or a dialogue; arrays of ids take as much room for each as for the longest.
+
+    Raises:
+        ValueError: It is longer than `NAME_LENGTH` characters.
+    """
+    text = str(value)
+    if len(text) > NAME_LENGTH:
+        raise ValueError(f"an id of {len(text)} characters, allowed: {NAME_LENGTH}")
+    return text
 
 
 def _unit(value: Any, most: float = 1.0) -> float:

@@ -168,6 +168,49 @@ def test_the_sentences() -> None:
         "effects below 7 points could not have been seen reliably"
     )
 
+    tiny = comparison.Difference(
+        **{**fields, "se": 0.001}, group="response", difference=0.001, interval=(0, 0.002), holm_p=0.9
+    )
+    assert tiny.sentence.endswith("; effects below 0.3 points could not have been seen reliably")
+    vast = comparison.Difference(
+        **{**fields, "dialogues": 8, "se": 0.5}, group="response", difference=0.1, interval=(-0.9, 1), holm_p=0.9
+    )
+    assert vast.sentence == "response: +10.0 points; too few dialogues to say more"
+
+
+@pytest.mark.parametrize(("dialogues", "enough"), [(7, False), (8, True)])
+def test_with_few_dialogues_nothing_can_be_significant(dialogues: int, enough: bool) -> None:
+    """Four tests: 2^-7 * 4 is below 0.05, 2^-6 * 4 is not."""
+    before = np.ones((dialogues, 1, 4, 6))
+    after = before.copy()
+    after[:, :, :, :1] = 0.0
+    after[0, :, :, 1] = 0.0  # so that something varies
+    found = compare(made_up("a", before), [made_up("b", after)], families=("layers",))
+    row = found.rows[0]
+    assert (row.tests, row.dialogues_needed, row.significant) == (4, 8, enough)
+    assert (row.detectable is not None) == enough
+    if enough:
+        assert comparison.regressions(found, ["tracking"]) == ["b: tracking fell by 18.8 points"]
+    else:
+        assert row.sentence == "tracking: -19.0 points; too few dialogues to say more"
+        with pytest.raises(EicapError) as error:
+            comparison.regressions(found, ["tracking"])
+        assert str(error.value) == (
+            "--fail-on-regression tracking: found 7 dialogues, expected 8 or more: with fewer no fall can be "
+            "significant after correction; tracking:POINTS asks for no significance"
+        )
+    assert comparison.regressions(found, ["tracking:5"]) != []
+
+
+def test_so_few_resamples_that_nothing_can_be_significant_are_refused(pair: tuple[Any, Any]) -> None:
+    base, other = made_up("a", pair[0]), made_up("b", pair[1])
+    assert len(compare(base, [other], resamples=100).rows) == 10
+    with pytest.raises(EicapError) as error:
+        compare(base, [other], resamples=99)
+    assert str(error.value) == (
+        "--resamples: found 99, expected at least 100: with fewer none of the 5 tests can be significant"
+    )
+
 
 def test_the_correction_covers_all_runs_of_a_family(pair: tuple[Any, Any]) -> None:
     base, other = pair
@@ -210,7 +253,7 @@ def test_a_group_without_a_probe_is_left_out_and_a_family_without_one_is_refused
     kept = base.probes["emotion_layer"] != "value"
     for run in (base, other):
         object.__setattr__(run, "probes", run.probes[kept])
-    rows = [row for row in compare(base, [other], resamples=100).rows if row.family == "emotion-layers"]
+    rows = [row for row in compare(base, [other], resamples=200).rows if row.family == "emotion-layers"]
     assert [row.group for row in rows] == [
         "foundational emotions", "dimensional emotions", "appraisal emotions", "social emotions"
     ]  # fmt: skip
@@ -222,12 +265,12 @@ def test_a_group_without_a_probe_is_left_out_and_a_family_without_one_is_refused
         "--family emotion-layers: found no probe in any of its groups, expected some in foundational emotions, "
         "dimensional emotions, appraisal emotions, value emotions, social emotions"
     )
-    assert [row.group for row in compare(base, [other], families=("layers",), resamples=100).rows][-1] == "overall"
+    assert [row.group for row in compare(base, [other], families=("layers",), resamples=200).rows][-1] == "overall"
 
 
 def test_the_table_of_several_runs_has_80_columns(pair: tuple[Any, Any]) -> None:
     names = ["org/b", "a-very-long-organization-name/" + "x" * 60]
-    found = compare(made_up("a", pair[0]), [made_up(name, pair[1]) for name in names], resamples=100)
+    found = compare(made_up("a", pair[0]), [made_up(name, pair[1]) for name in names], resamples=200)
     console = Console(width=80, file=io.StringIO())
     for table in comparison.tables_of(found):
         console.print(tables.terminal(table.rows, table.title))

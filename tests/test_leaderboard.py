@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import json
 import os
 import subprocess
@@ -51,7 +54,7 @@ def test_overall_is_the_mean_of_the_tasks() -> None:
 def test_models_that_cannot_be_told_apart_share_ranks() -> None:
     found = standings(entries(0.9, 0.5, 0.5, 0.1))
     assert {row.name: row.place for row in found} == {"m0": "1", "m1": "2–3", "m2": "2–3", "m3": "4"}
-    assert [row.overall for row in found] == sorted((row.overall for row in found), reverse=True)
+    assert [row.overall for row in found] == sorted((row.overall or 0.0 for row in found), reverse=True)
 
 
 def test_the_same_answers_share_every_rank() -> None:
@@ -87,16 +90,56 @@ def test_of_two_runs_of_one_name_the_later_stays() -> None:
     assert merge([late], [early]) == [late]
 
 
+def only(whole: Entry, lang: str) -> Entry:
+    """Return an entry with the tasks of one language."""
+    parts = {
+        name: {task: part for task, part in getattr(whole, name).items() if task.endswith(lang)}
+        for name in ("dates", "settings", "scores")
+    }
+    return replace(whole, **parts)  # type: ignore[arg-type]
+
+
 def test_tasks_run_apart_are_one_entry() -> None:
     both = scores(0.5, 1)
     english = entry(made_up("m", both[:, :1], date=1.0))
     whole = entry(made_up("m", both, date=2.0))
-    settings = {task: parts for task, parts in whole.settings.items() if task.endswith("_ar")}
-    arabic = Entry("m", 2.0, "unknown", settings, {task: whole.scores[task] for task in settings}, whole.dialogues)
-    (joined,) = merge([english], [arabic])
+    (joined,) = merge([english], [only(whole, "ar")])
     assert standings([joined])[0].overall == pytest.approx(standings([whole])[0].overall)
     with pytest.raises(EicapError, match="m: found circular tasks alone, expected a run in the format that ranks, too"):
-        merge([], [Entry("m", 0.0, "unknown", {}, {}, {}, {"eicap_cause_en_circular": 0.5})])
+        merge([], [Entry("m", {}, "unknown", {}, {}, {}, {"eicap_cause_en_circular": 0.5})])
+
+
+def test_the_order_of_merging_changes_nothing() -> None:
+    """Of each task the latest run stays, whichever came into the leaderboard first."""
+    one, two = scores(0.2, 1), scores(0.8, 2)
+    runs = [
+        only(entry(made_up("m", made, date=date)), lang)
+        for made, date, lang in ((one, 1, "en"), (two, 2, "en"), (one, 3, "ar"))
+    ]
+    wanted = merge([], runs)
+    assert wanted[0].dates["eicap_cause_en"] == 2.0
+    assert wanted[0].dates["eicap_cause_ar"] == 3.0
+    assert wanted[0].scores["eicap_cause_en"] == runs[1].scores["eicap_cause_en"]
+    for first, second, third in itertools.permutations(runs):
+        assert merge(merge([first], [second]), [third]) == wanted
+        assert merge([first], [second, third]) == wanted
+
+
+@pytest.mark.parametrize(("count", "place"), [(19, "–"), (20, "1")])
+def test_few_dialogues_give_no_ranks(count: int, place: str) -> None:
+    found = standings([entry(made_up(name, scores(skill, 1)[:count])) for name, skill in (("a", 0.9), ("b", 0.1))])
+    assert (found[0].name, found[0].place) == ("a", place)
+    assert leaderboard.remarks(found) == [
+        f"{name}: no rank: found 19 dialogues, expected 20 or more" for name in "ab" if count < 20
+    ]
+
+
+def test_one_dialogue_gives_no_interval() -> None:
+    (row,) = found = standings([entry(made_up("a", scores(0.5, 1)[:1]))])
+    assert (row.interval, row.place) == (None, "–")
+    assert leaderboard.rows(found)[0]["95 %"] == "–"
+    assert next(csv.DictReader(io.StringIO(leaderboard.as_csv(found))))["low"] == ""
+    assert "<td" in leaderboard.as_page(found)
 
 
 def test_what_was_asked_otherwise_is_refused() -> None:
@@ -192,19 +235,25 @@ def test_a_model_without_all_tasks_has_no_rank_and_comes_last() -> None:
         ("m0", "1", False),
         ("english", "–", True),
     ]
+    assert found[1].overall is None
+    assert found[1].interval is None
+    row = leaderboard.rows(found)[1]
+    assert (row["overall"], row["95 %"]) == ("–", "–")
+    assert list(csv.DictReader(io.StringIO(leaderboard.as_csv(found))))[1]["overall"] == ""
 
 
 def broken(**changes: Any) -> str:
     """A leaderboard of one model, with something of it replaced."""
     one = {
         "name": "m",
-        "date": 0,
+        "dates": {"t": 0},
         "model": "m",
         "circular": changes.get("circular", {}),
         "settings": {"t": {}},
         "scores": changes.get("scores", {"t": [1.0]}),
     }
-    raw = {"schema": 2, "probes": {"t": ["p"]}, "dialogues": changes.get("dialogues", {"p": "d"}), "entries": [one]}
+    probe = changes.get("probe", "p")
+    raw = {"schema": 3, "probes": {"t": [probe]}, "dialogues": changes.get("dialogues", {probe: "d"}), "entries": [one]}
     return json.dumps(raw)
 
 
@@ -214,10 +263,12 @@ def broken(**changes: Any) -> str:
         ("{", "cannot be read"),
         ("[" * 100_000, "cannot be read"),
         ("[]", "expected a file that eicap leaderboard wrote"),
-        ('{"schema": 1}', "found the schema 1, expected 2; remove it and give all runs again"),
-        ('{"schema": 2, "entries": [{}]}', "expected a file that eicap leaderboard wrote"),
+        ('{"schema": 2}', "found the schema 2, expected 3; remove it and give all runs again"),
+        ('{"schema": 3, "dialogues": {}, "entries": [{}]}', "expected a file that eicap leaderboard wrote"),
         (broken(dialogues={}), "expected a file that eicap leaderboard wrote"),
         (broken(dialogues=[]), "expected a file that eicap leaderboard wrote"),
+        (broken(dialogues={"p": "d" * 201}), "an id of 201 characters, allowed: 200"),
+        (broken(probe="p" * 201), "an id of 201 characters, allowed: 200"),
         (broken(scores={}), "tasks without scores or settings"),
         (broken(scores={"t": [2.0]}), "score 2.0"),
         (broken(circular=0.5), "expected a file that eicap leaderboard wrote"),

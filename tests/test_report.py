@@ -127,7 +127,7 @@ def test_a_chain_has_its_whole_dialogue_and_accuracy_by_place(tmp_path: Path) ->
     folder = write_run(tmp_path / "out", noisy(3), ["eicap_chain_en"], data=items_file(tmp_path, made))
     run = results.one(folder, documents=True)
     probes = {probe.id: (d, probe) for d in made for probe in d.probes}
-    for (probe_id, _), doc in run.documents.items():
+    for (_, probe_id), doc in run.documents.items():
         d, probe = probes[probe_id]
         assert doc["setting"] == d.setting
         assert [turn["text"] for turn in doc["turns"]] == [turn.text for turn in d.turns[: probe.after_turn]]
@@ -154,6 +154,15 @@ def test_a_chain_has_its_whole_dialogue_and_accuracy_by_place(tmp_path: Path) ->
 def test_other_formats_have_no_places_in_a_chain(run: Run, found: dict[str, Section]) -> None:
     assert set(run.probes["link"]) == {1}
     assert "link" not in found
+
+
+def test_candidates_of_the_cloze_form_have_no_places(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path / "out", noisy(3), ["eicap_cause_en_cf"], data=items_file(tmp_path, dialogues(6, ("en",)))
+    )
+    keys = [section.key for section in report.sections(results.one(folder))]
+    assert "traps" in keys
+    assert "places" not in keys
 
 
 def test_the_signatures_are_in_every_form(run: Run, found: dict[str, Section]) -> None:

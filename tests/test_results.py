@@ -89,6 +89,17 @@ def test_each_format_is_read(tmp_path: Path) -> None:
     assert run.of("cf").probes["p_0"].isna().all()
 
 
+def test_documents_of_several_formats_are_kept_apart(tmp_path: Path) -> None:
+    made = dialogues(6, ("en",))
+    tasks = ["eicap_cause_en", "eicap_cause_en_chain"]
+    run = results.one(write_run(tmp_path / "out", noisy(2), tasks, data=items_file(tmp_path, made)), documents=True)
+    for d in made:
+        for probe in (probe for probe in d.probes if probe.layer == "cause"):
+            for task in tasks:
+                shown = [turn["text"] for turn in run.documents[task, probe.id]["turns"]]
+                assert shown == [turn.text for turn in d.turns[: probe.after_turn]], task
+
+
 def test_runs_of_one_folder_are_told_apart(copy: Path) -> None:
     for file in list(copy.rglob("*_2*")):
         stamp = re.search(r"2\d{3}-.*(?=\.json)", file.name)
@@ -139,6 +150,8 @@ def test_a_file_as_output_path_is_read(run_folder: Path, tmp_path: Path) -> None
         ({"pretrained": "org/m", "delta": "org/delta"}, "org/m + delta"),
         ({"pretrained": "/models/gemma", "gguf_file": "gemma-q4.gguf", "peft": "a"}, "gemma-q4 + a"),
         ({"pretrained": "/" + "x" * 300 + "/run1/checkpoint-100"}, "run1/checkpoint-100"),
+        ({"pretrained": "."}, "."),
+        ({"pretrained": "/", "peft": "a"}, "/ + a"),
         ("", "hf"),
     ],
 )
@@ -230,6 +243,8 @@ def rewrite(text: str) -> Callable[[Path], None]:
         (put("filtered_resps", [["nan", "False"]] * 4), "which cannot be scored"),
         (put("filtered_resps", []), "cannot be used"),
         (put("doc.earlier", 3), r"cannot be used \(TypeError"),
+        (put("doc.id", "x" * 201), r"ValueError\('an id of 201 characters, allowed: 200'\)"),
+        (put("doc.dialogue_id", "x" * 10**6), "an id of 1000000 characters, allowed: 200"),
         (put("doc.id", "d001-1"), "found the probe 'd001-1' twice in a task, expected once"),
         (rewrite("{"), "found no JSON"),
         (rewrite("[" * 100_000), "found no JSON"),
@@ -269,6 +284,14 @@ def test_paths_that_lead_nowhere_are_named(tmp_path: Path) -> None:
         results.load([tmp_path / "nothing"])
     with pytest.raises(EicapError, match=r"found no results_TIME\.json or NAME_TIME\.json, expected what lm_eval"):
         results.load([tmp_path])
+    (tmp_path / "results_loop.json").symlink_to("results_loop.json")
+    for path in (tmp_path, tmp_path / "results_loop.json"):
+        with pytest.raises(EicapError, match="expected what lm_eval --output_path wrote"):
+            results.load([path])
+    with pytest.raises(
+        EicapError, match=r"x…: cannot be read \(File name too long\), expected what lm_eval --output_path"
+    ):
+        results.load(["x" * 300])
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -52,7 +52,7 @@ def boards(out: Path) -> list[list[str]]:
             except EicapError as error:  # cloze answers alone, say
                 print(f"not ranked: {error}", file=sys.stderr)
         if entries:
-            found.append((min(entry.date for entry in entries), entries))
+            found.append((min(date for entry in entries for date in entry.dates.values()), entries))
     shared: list[list[leaderboard.Entry]] = []
     for _, entries in sorted(found, key=lambda dated: (dated[0], dated[1][0].name)):
         try:
