@@ -219,13 +219,11 @@ class _Reader:
         """Return what a sentence calls right: "B is the best answer"."""
         labels = [] if self.question.match(sentence) else self.labels(sentence)
         for index, (start, end, _) in enumerate(labels):
+            if not self.right.match(sentence, end):
+                continue
             before = self.contrast.split(sentence[:start])[-1]
             rest = self.contrast.split(sentence[end:])[0]
-            if (
-                self.right.match(sentence, end)
-                and not self.hedged.search(before + rest)
-                and not self.condition.search(before)
-            ):
+            if not self.hedged.search(before + rest) and not self.condition.search(before):
                 return self.group(sentence, labels[index:])
         return set()
 
