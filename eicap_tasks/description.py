@@ -12,9 +12,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import yaml
+
 from eicap_tasks import items, validation, vocabulary
 from eicap_tasks.documents import documents
 from eicap_tasks.items import SHIPPED, Split
+from eicap_tasks.runner import TASKS
 from eicap_tasks.schema import Dialogue
 from eicap_tasks.validation import Reading, content_digest
 
@@ -24,9 +27,15 @@ BEGIN, END = "<!-- generated: pytest --update-golden -->\n", "<!-- end of the ge
 SPLITS: Final[tuple[Split, ...]] = ("test", "dev")
 
 
+def version() -> str:
+    """Return the version of tasks and items, "N-X": it rises with every change of an item."""
+    group = yaml.safe_load((TASKS / "eicap.yaml").read_text(encoding="utf-8"))
+    return str(group["metadata"]["version"])
+
+
 def describe() -> dict[str, Any]:
     """Return the descriptive statistics of the shipped items, as JSON takes them."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"version": version()}
     for split in SPLITS:
         for lang in vocabulary.LANGUAGES:
             found[f"{split}_{lang}"] = _set(items.load(items.shipped(split, lang)))
@@ -161,6 +170,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     """Return the generated part of the data card."""
     names = {lang: entry["name"] for lang, entry in vocabulary.LANGUAGES.items()}
     lines = [
+        f"Task version {found['version']}.\n",
         "| split | language | dialogues | probes | words of a dialogue, median | sha256 |",
         "|---|---|---|---|---|---|",
     ]

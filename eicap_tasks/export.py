@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from eicap_tasks import __version__, items, prompts, validation
+from eicap_tasks import description, items, prompts, validation
 from eicap_tasks.documents import Document, documents
 from eicap_tasks.errors import EicapError
 from eicap_tasks.items import SHIPPED
@@ -34,6 +34,7 @@ OWN: Final = "Dialogues with multiple-choice probes in the form of eicap-tasks."
 AUTHOR: Final = "The EICAP tasks maintainers"
 CITE_AS: Final = f"{AUTHOR}, eicap-tasks. Taxonomy after Nazar and Asgari, arXiv:2508.06196."
 LICENSE: Final = "cc-by-4.0"
+PUBLISHED: Final = "2026-11-23"
 
 Row = dict[str, Any]
 
@@ -71,7 +72,8 @@ def export(out: Path, splits: Mapping[str, Sequence[Dialogue]], *, own: bool = F
         tested = [config for config in configs if (config, "test") in tables]
         (out / "eval.yaml").write_text(_yaml(_benchmark(tested, own)), encoding="utf-8")
         if not own:
-            shutil.copyfile(validation.RECORD, out / "validation.jsonl")
+            for file in (validation.RECORD, description.FILE):
+                shutil.copyfile(file, out / file.name)
         croissant = json.dumps(_croissant(out, tables, own), ensure_ascii=False, indent=2)
         (out / "croissant.json").write_text(croissant + "\n", encoding="utf-8")
     except OSError as error:
@@ -101,12 +103,14 @@ def row(doc: Document, dialogue: Dialogue, probe: Probe, *, own: bool = False) -
 
     Returns:
         Columns of the dataset: `input` is what stands before the options in our own prompts, `choices` the options,
-        `target` the letter of the right one; `turns` is a list of "name: text", up to the probed one.
+        `target` the letter of the right one; `turns` is a list of "name: text", up to the probed one. How to answer is
+        left to who asks: the last sentence of our instruction ("Answer with its letter.") is not in `input`.
     """
+    told = prompts.instruction(doc["lang"], doc["layer"]).rpartition(". ")[0]
     asked = prompts.render({**doc, "options": []}, "text").rpartition("\n")[0]  # without the cue "Answer:"
     return {
         "id": doc["id"],
-        "input": f"{prompts.instruction(doc['lang'], doc['layer'])}\n\n{asked}",
+        "input": f"{told}.\n\n{asked}",
         "choices": doc["options"],
         "target": doc["labels"][doc["gold"]],
         "traps": doc["traps"],
@@ -135,7 +139,7 @@ def row(doc: Document, dialogue: Dialogue, probe: Probe, *, own: bool = False) -
 def _benchmark(configs: Sequence[str], own: bool) -> Row:
     """Describe the tasks for the hub's benchmark pages; every configuration is one."""
     return {
-        "name": "EICAP",
+        "name": "Dialogues and probes" if own else "EICAP",
         "description": OWN if own else DESCRIPTION,
         "evaluation_framework": "inspect-ai",
         "tasks": [
@@ -160,7 +164,7 @@ def _card(configs: Sequence[str], tables: Mapping[tuple[str, str], list[Row]], o
         "language": sorted({config.rpartition("_")[2] for config in configs}),
         "pretty_name": "Dialogues and probes" if own else TITLE,
         "task_categories": ["multiple-choice", "question-answering"],
-        "tags": ["emotional-intelligence", "dialogue", "benchmark", "arxiv:2508.06196"],
+        "tags": ["emotional-intelligence", "dialogue", "benchmark", *([] if own else ["arxiv:2508.06196"])],
         "size_categories": ["n<1K" if total < 1000 else "1K<n<10K" if total < 10_000 else "10K<n<100K"],
         **({} if own else {"annotations_creators": ["machine-generated"], "language_creators": ["machine-generated"]}),
         "configs": [
@@ -209,14 +213,21 @@ def _croissant(out: Path, tables: Mapping[tuple[str, str], list[Row]], own: bool
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": "dialogues" if own else "eicap",
         "description": OWN if own else DESCRIPTION,
-        **({} if own else {"license": "https://creativecommons.org/licenses/by/4.0/"}),
-        "url": "https://arxiv.org/abs/2508.06196",
-        "version": __version__,
-        "datePublished": "2026-11-23",
-        **({} if own else {"creator": {"@type": "sc:Organization", "name": AUTHOR}, "citeAs": CITE_AS}),
+        **({} if own else _of_the_shipped()),
         "inLanguage": sorted({LANGUAGES[config.rpartition("_")[2]]["bcp47"] for config, _ in tables}),
         "distribution": files,
         "recordSet": sets,
+    }
+
+
+def _of_the_shipped() -> Row:
+    """Say of our own items who made them, and when; their version is the task version "N-X", written N.X.0."""
+    return {
+        "license": "https://creativecommons.org/licenses/by/4.0/",
+        "version": f"{description.version().replace('-', '.')}.0",
+        "datePublished": PUBLISHED,
+        "creator": {"@type": "sc:Organization", "name": AUTHOR},
+        "citeAs": CITE_AS,
     }
 
 

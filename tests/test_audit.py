@@ -260,6 +260,70 @@ def test_a_model_that_sees_the_key_in_the_options_is_found_out() -> None:
     assert [(check.value, check.detail) for check in letter] == [(0.25, "2 probes in four rotations")] * 4
 
 
+def test_what_few_probes_cannot_tell_is_not_judged() -> None:
+    """One dialogue with three wrong options in all, and sixty in one language: neither is wrong by its size alone."""
+    (one,) = dialogues(1, ("en",))
+    tracking = [probe for probe in one.probes if probe.layer == "tracking"][:1]
+    checks = audit([one.model_copy(update={"probes": tracking})])
+    (trap,) = [check for check in checks if check.name == "share of the most frequent trap"]
+    assert trap.value == pytest.approx(1 / 3)
+    assert trap.passed is None
+    english = [d.model_copy(update={"origin": "en"}) for d in dialogues(60, ("en",))]
+    (origin,) = [check for check in audit(english) if check.name == "dialogues written in this language first"]
+    assert (origin.value, origin.passed) == (1.0, None)
+    layer = [
+        d.model_copy(update={"probes": [probe for probe in d.probes if probe.layer == "cause"][:1]})
+        for d in dialogues(120, ("en",))
+    ]
+    least = {check.name: check.low for check in audit(layer) if check.name.startswith("uses of the rarest")}
+    assert least == {
+        "uses of the rarest skill": 3,  # 24 * 120 / 800
+        "uses of the rarest emotion": 0,
+        "uses of the rarest trap": 3,
+        "uses of the rarest culture": 2,  # 4 * 120 / 200
+        "uses of the rarest domain": 6,
+    }
+
+
+def test_all_that_is_too_rare_is_listed() -> None:
+    made = [d.model_copy(update={"culture": "Gulf"}) for d in dialogues(100, ("en",))]
+    (check,) = [check for check in audit(made) if check.name == "uses of the rarest culture"]
+    assert check.passed is False
+    assert len(check.detail.split(", ")) == 18
+    assert "Egypt 0" in check.detail.split(", ")
+
+
+def test_a_share_has_an_interval_within_0_and_1() -> None:
+    few = dialogues(4, ("en",))
+    for score, expected in ((always_a, 0.25), (oracle, 1.0)):
+        check = next(with_model(ScriptedModel(score), few, show=["choices"], limit=None, chat=False))
+        assert check.value == expected
+        assert check.interval is not None
+        assert 0 <= check.interval[0] < check.interval[1] <= 1
+
+
+def test_the_command_asks_a_model(tmp_path: Path) -> None:
+    save(tmp_path / "few.jsonl", dialogues(3, ("en",)))
+    words = ["--json", "found.json", "--model", "dummy", "--limit", "2", "--with_dialogue"]
+    out = command("few.jsonl", *words, cwd=tmp_path)
+    assert "Traceback" not in out.stderr
+    assert out.returncode in (0, 1), out.stderr
+    found = [c for c in json.loads((tmp_path / "found.json").read_text())["checks"] if c["scope"].endswith("_en")]
+    details = [c["detail"] for c in found if c["group"] == "language model"]
+    assert details == ["2 probes in four rotations"] * 12  # four layers, three ways to show
+    refused = command(
+        "few.jsonl",
+        "--model",
+        "local-chat-completions",
+        "--model_args",
+        "model=x,base_url=http://127.0.0.1:9",
+        cwd=tmp_path,
+    )
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "--model: found LocalChatCompletion, which gives no log-likelihoods (" in refused.stderr
+
+
 def test_a_model_that_cannot_be_loaded_is_named() -> None:
     with pytest.raises(EicapError, match=r"^--model hff --model_args x=1: "):
         load_model("hff", "x=1", 1, None)
@@ -356,3 +420,7 @@ def test_the_shipped_items_keep_to_every_limit() -> None:
     checks = audit(shipped)
     assert [(check.name, check.scope, check.found, check.detail) for check in failures(checks)] == []
     assert sum(check.passed is not None for check in checks) == 128
+    card = " ".join((items.SHIPPED / "DATACARD.md").read_text(encoding="utf-8").split())
+    found = {name: [c.value for c in checks if c.name == name] for name in ("options alone", "last visible turn")}
+    assert f"the highest is {100 * max(found['options alone']):.0f} %" in card
+    assert f"with the last visible turn it reaches {100 * max(found['last visible turn']):.0f} % in one" in card

@@ -20,6 +20,7 @@ from eicap_tasks.doctor import findings, hub
 from eicap_tasks.documents import documents
 from eicap_tasks.errors import EicapError
 from eicap_tasks.runner import own_names, run
+from eicap_tasks.vocabulary import LANGUAGES
 
 TOY = Path(__file__).parent / "items" / "toy.jsonl"
 
@@ -258,6 +259,7 @@ def test_doctor_finds_everything_in_place() -> None:
         "torch",
         "registration",
         "items, Arabic",
+        *(items.digest(items.load(items.shipped("test", lang)))[:16] for lang in LANGUAGES),
         "templates",
         prompts.digest()[:16],
         "model hub",

@@ -155,6 +155,17 @@ def test_the_canary_is_in_the_data_card() -> None:
     assert "eicap-canary 7c0e3b52-5f6a-4e5d-9a54-0f1f4b1d6c2e" in (SHIPPED / "DATACARD.md").read_text()
 
 
+def test_what_the_data_card_counts_outside_its_generated_part() -> None:
+    card = " ".join((SHIPPED / "DATACARD.md").read_text(encoding="utf-8").split())
+    test = items.load(items.shipped("test", "en"))
+    long = sum(sum(len(turn.text.split()) for turn in d.turns) > 300 for d in test)
+    assert f"and {long} of the {len(test)} are up to ten words longer" in card
+    assert f"a domain of grief with {sum(d.domain == 'grief' for d in test)} dialogues" in card
+    traps = [entry.trap for d in test for p in d.probes for entry in p.distractors]
+    assert traps.count("surface_cue") / len(traps) == pytest.approx(0.25, abs=0.005)
+    assert "A quarter of all wrong options are `surface_cue`" in card
+
+
 def test_the_vocabulary_is_the_taxonomy() -> None:
     assert [len(entry["skills"]) for entry in vocabulary.LAYERS.values()] == [6, 6, 6, 6]
     assert {layer: len(emotions) for layer, emotions in vocabulary.EMOTION_LAYERS.items()} == {

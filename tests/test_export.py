@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -57,6 +58,7 @@ def test_datasets_loads_every_configuration(folder: Path) -> None:
 def test_what_is_asked_is_our_prompt_up_to_the_options(folder: Path) -> None:
     row = next(r for r in map(json.loads, (folder / "cause_en" / "test.jsonl").open()) if r["id"] == "eicap-001-c")
     assert row["input"].startswith("Read the conversation, then answer the question about ")
+    assert "Exactly one of the four options is right.\n\nSetting: " in row["input"]
     assert (
         "\n\nSetting: Suad, a widow in Cairo, is having tea with her grown children Dina and Karim.\n\n" in row["input"]
     )
@@ -64,6 +66,24 @@ def test_what_is_asked_is_our_prompt_up_to_the_options(folder: Path) -> None:
     assert row["turns"][2] == "Karim: Leave room for your big pots, or there'll be no Friday lunch."
     assert "My" not in row["choices"]
     assert row["rationale"]
+
+
+def test_how_to_answer_is_left_to_who_asks(folder: Path) -> None:
+    """Inspect wants "ANSWER: B": our "Answer with its letter." would have obedient models scored as wrong."""
+    for config in sorted(CONFIGS):
+        for line in (folder / config / "test.jsonl").open(encoding="utf-8"):
+            told = json.loads(line)["input"].split("\n\n")[0]
+            assert told.endswith(
+                ("Exactly one of the four options is right.", "خيار واحد فقط من الخيارات الأربعة صحيح.")
+            )
+
+
+def test_what_the_card_names_is_there(folder: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    assert "statistics.json" in links
+    assert all((folder / link).is_file() for link in links)
+    assert json.loads((folder / "croissant.json").read_text(encoding="utf-8"))["version"] == "3.0.0"
+    assert "Task version 3-0." in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_has_a_header_that_the_hub_reads(folder: Path) -> None:
@@ -120,7 +140,7 @@ def test_own_items_make_one_split(tmp_path: Path) -> None:
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     assert not any(claim in text for claim in ("cc-by", "creativecommons.org/licenses", "blind", "machine-generated"))
     assert "license: other" in text
-    assert "eicap-canary" not in text
+    assert not any(name in text for name in ("eicap-canary", "EICAP", "2508.06196", "datePublished"))
     assert not list(mlcroissant.Dataset(tmp_path / "out" / "croissant.json").metadata.issues.errors)
 
 
@@ -141,6 +161,6 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
     )  # fmt: skip
     assert out.returncode == 0, out.stderr
     lines = out.stdout.splitlines()
-    assert len(lines) == 2 * len(CONFIGS) + 5
+    assert len(lines) == 2 * len(CONFIGS) + 6
     assert lines[-1] == "to upload it: hf upload YOUR_NAME/eicap out --repo-type dataset"
     assert all(Path(tmp_path, line).is_file() for line in lines[:-1])

@@ -54,7 +54,7 @@ def audit(dialogues: Sequence[Dialogue]) -> list[Check]:
     found += shortcuts.shortcuts(tasks)
     for lang, own in by_language.items():
         found += overlap.overlap(lang, own)
-        found += coverage.coverage(lang, own)
+        found += coverage.coverage(lang, own, alone=len(by_language) == 1)
         found += languages.script(lang, own)
     found += languages.parity(by_language)
     groups = list(dict.fromkeys(check.group for check in found))

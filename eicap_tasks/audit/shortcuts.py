@@ -46,7 +46,7 @@ def shortcuts(tasks: dict[str, Sequence[Document]]) -> Iterator[Check]:
                 name,
                 scope,
                 estimate.mean,
-                interval=estimate.interval(),
+                interval=estimate.share_interval(),
                 passes=None if last_turn else corrected[scope] >= SIGNIFICANT,
                 judged=estimate.count >= FEW,
                 detail=p if last_turn else f"{p}, allowed: at least 0.05",

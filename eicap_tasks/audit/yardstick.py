@@ -37,7 +37,7 @@ def load_model(name: str, model_args: str, batch_size: int, device: str | None) 
     try:
         settings = {"batch_size": batch_size, "device": device}
         return get_model(name).create_from_arg_string(model_args, settings)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except (ValueError, OSError, KeyError, TypeError, ImportError) as error:
         raise EicapError(
             f"--model {name} --model_args {model_args or 'not given'}: {error}; expected the model's own arguments, "
             "such as pretrained=MODEL; --batch_size and --device are given beside them"
@@ -58,6 +58,9 @@ def with_model(
 
     Yields:
         Mean accuracy over rotations per task; with the dialogue, also per level of difficulty.
+
+    Raises:
+        EicapError: The model gives no log-likelihoods.
     """
     names = {
         "choices": "a language model with the options alone",
@@ -84,7 +87,7 @@ def with_model(
 def _accuracy(name: str, scope: str, samples: list[dict[str, Any]], high: float | None) -> Check:
     estimate = cluster_mean([s["acc"] for s in samples], [s["doc"]["dialogue_id"] for s in samples])
     return Check(
-        "language model", f"accuracy of {name}", scope, estimate.mean, high=high, interval=estimate.interval(),
+        "language model", f"accuracy of {name}", scope, estimate.mean, high=high, interval=estimate.share_interval(),
         judged=estimate.count >= FEW, detail=f"{estimate.count} probes in four rotations",
     )  # fmt: skip
 
@@ -94,13 +97,18 @@ def _samples(model: Any, task: str, data: Path, show: str, limit: int | None, ch
     from lm_eval.tasks import TaskManager
 
     options: dict[str, Any] = {"show": show, "data": str(data)}
-    results = lm_eval.simple_evaluate(
-        model=model,
-        tasks=[task],
-        task_manager=TaskManager(include_path=str(TASKS), include_defaults=False, metadata={KEY: options}),
-        limit=limit,
-        apply_chat_template=chat,
-        bootstrap_iters=0,
-    )
+    try:
+        results = lm_eval.simple_evaluate(
+            model=model,
+            tasks=[task],
+            task_manager=TaskManager(include_path=str(TASKS), include_defaults=False, metadata={KEY: options}),
+            limit=limit,
+            apply_chat_template=chat,
+            bootstrap_iters=0,
+        )
+    except NotImplementedError as error:
+        raise EicapError(
+            f"--model: found {type(model).__name__}, which gives no log-likelihoods ({error}), expected one that does"
+        ) from error
     samples: list[dict[str, Any]] = results["samples"][task]
     return samples
