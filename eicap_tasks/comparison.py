@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from eicap_tasks import plots, statistics, tables
-from eicap_tasks.errors import EicapError, nearest
-from eicap_tasks.results import OF_THE_MODEL, SOFTWARE, Run, safe
+from eicap_tasks.errors import EicapError, nearest, safe
+from eicap_tasks.results import OF_THE_MODEL, SOFTWARE, Run
 from eicap_tasks.vocabulary import EMOTION_LAYERS, LANGUAGES, LAYERS
 
 FAMILIES: Final = {

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import sys
+import unicodedata
 from collections.abc import Iterable
 from json import JSONDecodeError
 from types import TracebackType
 
 EXIT_CODE = 2
 """Exit status of a command that ends because of the user's input."""
+NAME_LENGTH = 200
+"""A name that a stranger gave is cut to so many characters."""
 
 
 class EicapError(ValueError):
@@ -30,6 +33,17 @@ def nearest(found: str, allowed: Iterable[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
+def safe(text: object, length: int | None = NAME_LENGTH) -> str:
+    """Make a text of a stranger fit to be printed: one line, no control or direction characters, not too long.
+
+    Args:
+        text: The text.
+        length: Where it is cut; None cuts nothing.
+    """
+    shown = "".join("�" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char for char in str(text))
+    return shown if length is None or len(shown) <= length else f"{shown[: length - 1]}…"
+
+
 def explain(error: BaseException) -> str | None:
     """Say in a line what a user can mend: an `EicapError`, or trouble with the server of a model.
 
@@ -37,10 +51,11 @@ def explain(error: BaseException) -> str | None:
         error: What ended a command.
 
     Returns:
-        The message; None where the error is of another kind.
+        The message, each of its lines as `safe` makes it: names of files are in it; None where the error is of another
+        kind.
     """
     if isinstance(error, EicapError):
-        return str(error)
+        return "\n".join(safe(line, None) for line in str(error).split("\n"))
     trace, places = error.__traceback__, set()
     while trace:
         places.add(trace.tb_frame.f_globals.get("__name__"))

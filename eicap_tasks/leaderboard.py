@@ -17,14 +17,20 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from eicap_tasks import pages, statistics, tables
-from eicap_tasks.errors import EicapError
-from eicap_tasks.results import Run, TaskRun, identifier, safe
+from eicap_tasks.errors import EicapError, nearest, safe
+from eicap_tasks.results import ENDINGS, LATEST, LONGEST, TASK_NAME, Run, TaskRun, identifier, whole
 from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 RESAMPLES: Final = 2000
-SETTINGS: Final = ("format", "version", "items", "docs", "show", "labels", "shots")
-"""Parts of a signature that all models of a leaderboard share. Prompts differ with the chat templates of models."""
-ITEMS: Final = ("version", "items", "docs", "show")
+SYSTEM: Final = "system instruction"
+SETTINGS: Final = ("format", "version", "items", "docs", "show", "labels", "shots", "generation", SYSTEM, "context")
+"""What all models of a leaderboard share, the context those with a chat template. Prompts differ with the templates."""
+OF_A_MODEL: Final = ("context", "chat")
+"""What all tasks of a model share."""
+KEPT: Final = (*SETTINGS, "chat")
+WITHOUT_TEMPLATE: Final = "text"
+"""The context of a model without a chat template."""
+ITEMS: Final = ("version", "items", "docs", "show", SYSTEM)
 """Those that a task and its circular one share, too."""
 CIRCULAR: Final = "_circular"
 FILE: Final = "leaderboard.json"
@@ -41,7 +47,7 @@ class Entry:
         name: Its name.
         dates: Task -> when its run began, in seconds since 1970; of circular tasks too.
         model: What its signatures call it: where it is from, with a hash of its arguments.
-        settings: Task -> the parts `SETTINGS` of its signature; of circular tasks too.
+        settings: Task -> its settings `KEPT`; of circular tasks too.
         scores: Task -> probe id -> score, 0 to 1.
         dialogues: Probe id -> dialogue id.
         circular: Circular task -> share of probes right in all four rotations, where the run has such tasks.
@@ -104,8 +110,12 @@ def entry(run: Run, format: str = "letters") -> Entry:
         format: The format that ranks; circular accuracy comes from the tasks of that format beside it.
 
     Raises:
-        EicapError: The run has no task of the format, or asked only some probes.
+        EicapError: The format is unknown, the run has no task of it, asked only some probes, or says too much of its
+            model.
     """
+    if format not in ENDINGS.values():
+        allowed = ", ".join(ENDINGS.values())
+        raise EicapError(f"--format: found {format!r}, allowed: {allowed}{nearest(format, ENDINGS.values())}")
     own = run.of(format)
     if not own.tasks and "circular" not in run.formats:
         raise EicapError(f"{run.source}: found the formats {', '.join(run.formats)}, expected {format} among them")
@@ -113,13 +123,16 @@ def entry(run: Run, format: str = "letters") -> Entry:
     if partial := own.partial or circular.partial:
         raise EicapError(f"{run.source}: found a partial run ({partial[0]}), expected all probes (no --limit)")
     ending = {"letters": ""}.get(format, f"_{format}")
+    model = ", ".join(sorted({task.signature.get("model", "unknown") for task in run.tasks.values()}))
+    if len(model) > LONGEST:
+        raise EicapError(f"{run.source}: found models of {len(model)} characters in its signatures, expected one model")
     return Entry(
         name=run.name,
         dates=dict.fromkeys([*(_plain(name, ending) for name in own.tasks), *circular.tasks], run.date),
-        model=", ".join(sorted({task.signature.get("model", "unknown") for task in run.tasks.values()})),
+        model=model,
         settings={
-            **{_plain(name, ending): _settings(task) for name, task in own.tasks.items()},
-            **{name: _settings(task) for name, task in circular.tasks.items()},
+            **{_plain(name, ending): _settings(run, task) for name, task in own.tasks.items()},
+            **{name: _settings(run, task) for name, task in circular.tasks.items()},
         },
         scores={
             _plain(str(name), ending): dict(zip(rows["probe"], map(float, rows["acc"]), strict=True))
@@ -134,8 +147,9 @@ def _plain(task: str, ending: str) -> str:
     return task.removesuffix(ending) if ending else task
 
 
-def _settings(task: TaskRun) -> dict[str, str]:
-    return {part: task.signature.get(part, "unknown") for part in SETTINGS}
+def _settings(run: Run, task: TaskRun) -> dict[str, str]:
+    known = {**task.signature, "generation": task.generation or "none", SYSTEM: run.settings.get(SYSTEM, "none")}
+    return {part: known.get(part, "unknown") for part in KEPT}
 
 
 def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
@@ -145,8 +159,8 @@ def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
         The entries, sorted by name.
 
     Raises:
-        EicapError: Two entries were asked other items, or the same ones otherwise, one has no scores to rank by, or two
-            models have one name.
+        EicapError: Two entries were asked other items, or the same ones otherwise, or a model was in some tasks, one
+            has no scores to rank by, or two models have one name.
     """
     formats: dict[str, str] = {}
     for one in [*old, *new]:
@@ -164,26 +178,44 @@ def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
     for one in by_name.values():
         if not one.scores:
             raise EicapError(f"{one.name}: found circular tasks alone, expected a run in the format that ranks, too")
-    settings: dict[str, tuple[str, Mapping[str, str], set[str]]] = {}
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    asked: dict[str, tuple[str, set[str]]] = {}
     for one in sorted(by_name.values(), key=lambda e: e.name):
+        _check_alike(one)
         for task, parts in one.settings.items():
-            name, first, probes = settings.setdefault(task, (one.name, parts, set(one.scores.get(task, ()))))
             for part in SETTINGS:
-                if parts.get(part) != first.get(part):
+                if part == "context" and parts[part] == WITHOUT_TEMPLATE:
+                    continue
+                name, expected = first.setdefault((task, part), (one.name, parts[part]))
+                if parts[part] != expected:
                     raise EicapError(
-                        f"{one.name}: {task}: {part}: found {parts.get(part)}, expected {first.get(part)} of {name}; "
+                        f"{one.name}: {task}: {part}: found {parts[part]}, expected {expected} of {name}; "
                         "models of one leaderboard are asked the same"
                     )
+            name, probes = asked.setdefault(task, (one.name, set(one.scores.get(task, ()))))
             if set(one.scores.get(task, ())) != probes:
                 raise EicapError(f"{one.name}: {task}: found other probes than those of {name}, expected the same")
             plain = one.settings.get(task.removesuffix(CIRCULAR), parts)
             for part in ITEMS:
-                if parts.get(part) != plain.get(part):
+                if parts[part] != plain[part]:
                     raise EicapError(
-                        f"{one.name}: {task}: {part}: found {parts.get(part)}, expected {plain.get(part)} as in "
+                        f"{one.name}: {task}: {part}: found {parts[part]}, expected {plain[part]} as in "
                         f"{task.removesuffix(CIRCULAR)}"
                     )
     return [by_name[name] for name in sorted(by_name)]
+
+
+def _check_alike(one: Entry) -> None:
+    """Refuse a model that was asked some tasks with a chat template or as turns, and others otherwise."""
+    first, *others = sorted(one.settings)
+    for task in others:
+        for part in OF_A_MODEL:
+            found, expected = one.settings[task][part], one.settings[first][part]
+            if found != expected:
+                raise EicapError(
+                    f"{one.name}: {task}: {part}: found {found}, expected {expected} as in {first}; all tasks of a "
+                    "model are asked alike, and runs that were not have names of their own: NAME=PATH"
+                )
 
 
 def _joined(one: Entry, two: Entry) -> Entry:
@@ -311,9 +343,8 @@ def load(path: Path) -> list[Entry]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["schema"] != SCHEMA:
-            raise EicapError(
-                f"{path}: found the schema {raw['schema']!r}, expected {SCHEMA}; remove it and give all runs again"
-            )
+            found = safe(repr(raw["schema"]))
+            raise EicapError(f"{path}: found the schema {found}, expected {SCHEMA}; remove it and give all runs again")
         dialogues = {str(probe): identifier(name) for probe, name in raw["dialogues"].items()}
         entries = []
         for one in raw["entries"]:
@@ -327,14 +358,17 @@ def load(path: Path) -> list[Entry]:
             if not all(identifier(probe) in dialogues for own in scores.values() for probe in own):
                 raise ValueError("probes without dialogues")
             settings = {
-                str(task): {str(k): safe(v) for k, v in parts.items()} for task, parts in one["settings"].items()
+                str(task): {part: whole(parts[part], part) for part in KEPT} for task, parts in one["settings"].items()
             }
-            name, model = safe(one["name"]), safe(one["model"])
-            dates = {task: float(one["dates"][task]) for task in settings}
+            for task in settings:
+                if not TASK_NAME.fullmatch(task):
+                    raise ValueError(f"the task {task}")
+            name, model = safe(one["name"]), whole(one["model"], "model")
+            dates = {task: _date(one["dates"][task]) for task in settings}
             entries.append(Entry(name, dates, model, settings, scores, dialogues, circular))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise EicapError(f"{path}: cannot be read ({safe(error)}), expected a file of eicap leaderboard") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, EicapError):
             raise
         raise EicapError(f"{path}: found {safe(repr(error))}, expected a file that eicap leaderboard wrote") from error
@@ -346,6 +380,13 @@ def _unit(value: Any) -> float:
     if not 0.0 <= number <= 1.0:
         raise ValueError(f"score {number}")
     return number
+
+
+def _date(value: Any) -> float:
+    date = float(value)
+    if not 0.0 <= date < LATEST:
+        raise ValueError(f"date {date}")
+    return date
 
 
 def save(entries: Sequence[Entry]) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from eicap_tasks import pages, plots, tables
-from eicap_tasks.results import OPTIONS, Run, safe
+from eicap_tasks.errors import safe
+from eicap_tasks.results import OPTIONS, Run
 from eicap_tasks.statistics import cluster_mean
 from eicap_tasks.vocabulary import EMOTION_LAYERS, EMOTIONS, LANGUAGES, LAYERS, SKILLS, TRAPS
 

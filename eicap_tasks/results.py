@@ -8,9 +8,9 @@ the right kind, finite, short or harmless to print.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,13 +24,16 @@ from typing import Any, Final, Literal, TypeVar
 import pandas as pd
 
 from eicap_tasks import metrics
-from eicap_tasks.errors import EicapError
-from eicap_tasks.signature import KEY
+from eicap_tasks.errors import NAME_LENGTH, EicapError, safe
+from eicap_tasks.signature import KEY, short_hash
 from eicap_tasks.vocabulary import LANGUAGES, LAYERS
+
+logger = logging.getLogger(__name__)
 
 Made = TypeVar("Made")
 OPTIONS: Final = 4
-NAME_LENGTH: Final = 200
+LONGEST: Final = 4000
+"""So many characters may a value have that tells runs apart, such as the path of a model: it is never cut."""
 ENDINGS: Final = {"": "letters", "_circular": "circular", "_gen": "gen", "_cf": "cf", "_chain": "chain"}
 LATEST: Final = 4e9
 """No run began later than in the year 2096."""
@@ -93,7 +96,8 @@ class Run:
             tempts), `option_i` and `place_i` (share of the answers that chose the option, and the place), `p_i`
             (probability of the option, NaN where the format has none), and other metrics of one number by their names.
         documents: Task and probe id -> the document, for `load(..., documents=True)`.
-        settings: What the run set that is not in a signature as text: `system instruction`, `dtype`, `revision`.
+        settings: What the run set that is not in a signature as text: `system instruction`, `dtype`, `revision`; with a
+            hash of the whole where a text is cut or cleaned.
     """
 
     name: str
@@ -126,24 +130,18 @@ class Run:
         return [form for form in ENDINGS.values() if any(task.format == form for task in self.tasks.values())]
 
 
-def safe(text: object, length: int = NAME_LENGTH) -> str:
-    """Make a text of a stranger fit to be printed: one line, no control or direction characters, not too long."""
-    shown = "".join("�" if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp") else char for char in str(text))
-    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
-
-
 def find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
     """Find the result files under paths.
 
     Args:
         paths: Result files, folders with such files at any depth, or what `--output_path` was. "NAME=PATH" gives a run
-            a name.
+            a name. In a folder, results without a task of this package are left out, and a warning names them.
 
     Returns:
         The name that was given, or "", and the file, each file once, older ones first within a folder.
 
     Raises:
-        EicapError: A path does not exist, or there is no result file in it.
+        EicapError: A path does not exist, or there is no result file in it, or none with a task of this package.
     """
     found: dict[Path, str] = {}
     for given in paths:
@@ -165,13 +163,35 @@ def _files(text: str) -> tuple[str, list[Path]]:
     path = Path(rest or text)
     files = [path] if path.exists() else []
     if path.is_dir():
-        files = [f for f in path.rglob("*.json") if f.name.startswith("results_") or TIME.search(f.stem)]
+        files = _ours(path, [f for f in path.rglob("*.json") if f.name.startswith("results_") or TIME.search(f.stem)])
     elif path.suffix == ".json" and not files:  # lm-eval puts the time into the name that --output_path NAME.json gives
         files = [f for f in path.parent.glob(f"{escape(path.stem)}_*.json") if f.stem == f"{path.stem}_{_time_of(f)}"]
     if not files:
         missing = "found no results_TIME.json or NAME_TIME.json" if path.exists() else "no such file or folder"
         raise EicapError(f"{path}: {missing}, expected what lm_eval --output_path wrote")
     return name if rest else "", sorted(files, key=lambda file: (_time_of(file), str(file)))
+
+
+def _ours(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """Leave out the results of other benchmarks; what cannot be read is kept, for reading it says why."""
+    others = sorted(file for file in files if _of_others(file))
+    names = f"{', '.join(file.name for file in others[:3])}{', …' if len(others) > 3 else ''}"
+    if others and len(others) == len(files):
+        raise EicapError(f"{folder}: found no task of this package in {names}, expected results of eicap tasks")
+    if others:
+        logger.warning("%s", safe(f"{folder}: left out, without a task of this package: {names}", None))
+    return [file for file in files if file not in others]
+
+
+def _of_others(path: Path) -> bool:
+    try:
+        raw = _json(path)
+    except ValueError:
+        return False
+    configs = raw.get("configs")
+    if not isinstance(configs, dict) or not isinstance(raw.get("results"), dict):
+        return False
+    return not any(map(_is_ours, configs.values()))
 
 
 def load(paths: Sequence[str | Path], *, documents: bool = False) -> list[Run]:
@@ -218,8 +238,8 @@ def _made(make: Callable[[Run], Made], found: tuple[str, Path]) -> Made:
     return make(_read(path, name, "scores"))
 
 
-def one(path: str | Path, *, documents: bool = False) -> Run:
-    """Read the one run under a path; of several, the one that began last is not chosen silently.
+def find_one(path: str | Path) -> tuple[str, Path]:
+    """Find the one result file under a path, as `find` does; of several, the latest is not chosen silently.
 
     Raises:
         EicapError: There are several, or none.
@@ -230,7 +250,21 @@ def one(path: str | Path, *, documents: bool = False) -> Run:
         raise EicapError(
             f"{path}: found {len(found)} runs ({listed}{', …' if len(found) > 5 else ''}), expected one of them"
         )
-    return load([path], documents=documents)[0]
+    return found[0]
+
+
+def one(path: str | Path, *, documents: bool = False) -> Run:
+    """Read the one run under a path.
+
+    Args:
+        path: As for `find`.
+        documents: As for `load`.
+
+    Raises:
+        EicapError: As for `find_one` and `load`.
+    """
+    name, file = find_one(path)
+    return _read(file, name, "documents" if documents else "probes")
 
 
 def _read(path: Path, name: str, keep: Literal["scores", "probes", "documents"]) -> Run:
@@ -328,8 +362,8 @@ def _task(path: Path, name: str, config: dict[str, Any], raw: dict[str, Any]) ->
     if not known or not isinstance(asked, int) or not isinstance(total, int) or not TASK_NAME.fullmatch(name):
         raise EicapError(f"{path}: found the task {safe(name)!r} without layer, language, format or counts of samples")
     made = config.get("generation_kwargs")
-    generation = safe(json.dumps(made, ensure_ascii=False, sort_keys=True), 1000) if made else ""
-    signature = {safe(k): safe(v) for k, v in parts.items()}
+    generation = whole(json.dumps(made, ensure_ascii=False, sort_keys=True), "generation") if made else ""
+    signature = {safe(k): whole(v, safe(k)) for k, v in parts.items()}
     return TaskRun(name, layer, lang, parts["format"], signature, asked, total, generation)
 
 
@@ -361,7 +395,13 @@ def _settings(raw: dict[str, Any]) -> dict[str, str]:
         "dtype": str(config.get("model_dtype") or "").removeprefix("torch."),
         "revision": config.get("model_revision") or _arguments(raw).get("revision"),
     }
-    return {name: safe(value) for name, value in found.items() if value}
+    return {name: _shown(str(value)) for name, value in found.items() if value}
+
+
+def _shown(text: str) -> str:
+    """Return a text in short; where that is not all of it, with a hash that other texts do not have."""
+    short = safe(text)
+    return short if short == text else f"{safe(text, NAME_LENGTH - 22)} (sha256 {short_hash(json.dumps(text))})"
 
 
 def _time_of(path: Path) -> str:
@@ -408,6 +448,18 @@ def identifier(value: object) -> str:
     text = str(value)
     if len(text) > NAME_LENGTH:
         raise ValueError(f"an id of {len(text)} characters, allowed: {NAME_LENGTH}")
+    return text
+
+
+def whole(value: object, what: str) -> str:
+    """Return a text that tells runs apart: cleaned by `safe`, but not cut.
+
+    Raises:
+        ValueError: It is longer than `LONGEST` characters.
+    """
+    text = safe(value, None)
+    if len(text) > LONGEST:
+        raise ValueError(f"{what} of {len(text)} characters, allowed: {LONGEST}")
     return text
 
 

@@ -81,9 +81,8 @@ def compare(
     from eicap_tasks import comparison, results
 
     wanted = family or ["layers", "emotion-layers"]
-    runs = results.load([base, *others])
-    if len(results.find([base])) > 1:
-        results.one(base)
+    name, file = results.find_one(base)
+    runs = results.load([f"{name}={file}" if name else file, *others])
     found = comparison.compare(
         runs[0], runs[1:], families=wanted, format=format, metric=metric, force=force, resamples=resamples, seed=seed
     )

@@ -7,6 +7,7 @@ medians and their ratio.
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import random
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import lm_eval
-import pandas as pd
 from datasets import Dataset
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
@@ -189,26 +189,52 @@ def reading() -> None:
     """Measure comparing two runs of about 10,000 probes, and ranking 200 runs of all our items, files included."""
     with tempfile.TemporaryDirectory() as folder:
         pair = [_run(Path(folder, name), seed, 0.2 * seed) for seed, name in enumerate(("base", "other"))]
-        comparing(pair)
+        comparing([_enlarged(one, 10_000) for one in pair])
         ranking(pair, Path(folder))
 
 
 def comparing(pair: Sequence[Path]) -> None:
-    """Measure comparing two runs whose items are taken for more dialogues, until they are 10,000 probes."""
+    """Measure comparing two runs: the comparison alone, and the whole command in a process of its own."""
     runs = results.load(pair)
-    copies = -(-10_000 // len(runs[0].probes))
-    for run in runs:
-        names = run.probes[["probe", "dialogue"]]
-        parts = [run.probes.assign(**{c: names[c] + f"-{i}" for c in names}) for i in range(copies)]
-        object.__setattr__(run, "probes", pd.concat(parts, ignore_index=True))
     start = time.perf_counter()
     comparison.compare(runs[0], runs[1:])
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    row(f"`eicap compare`, {len(runs[0].probes)} probes, 10,000 resamples", f"{seconds:.1f} s, {peak:.2f} GB")
+    row(f"comparing {len(runs[0].probes)} probes, 10,000 resamples", f"{seconds:.1f} s, {peak:.2f} GB")
     if seconds > COMPARE_LIMIT_S or peak > COMPARE_LIMIT_GB:
         allowed = f"allowed: {COMPARE_LIMIT_S} s, {COMPARE_LIMIT_GB} GB"
         raise SystemExit(f"comparing took {seconds:.2f} s and {peak:.2f} GB, {allowed}")
+    words = [sys.executable, "-m", "eicap_tasks.cli", "compare", *(f"{one.name}={one}" for one in pair)]
+    code = (  # in a small process between: a new process's peak memory begins with that of the one that starts it
+        "import resource, subprocess, sys, time; s = time.perf_counter(); "
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL); "
+        "print(time.perf_counter() - s, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    out = subprocess.run([sys.executable, "-c", code, *words], check=True, stdout=subprocess.PIPE, text=True)
+    seconds, peak = map(float, out.stdout.split())
+    what = f"`eicap compare`, the whole command: files of {len(runs[0].probes)} probes, 10,000 resamples"
+    row(what, f"{seconds:.1f} s, {peak * 1024 / 1e9:.2f} GB")
+
+
+def _enlarged(run: Path, least: int) -> Path:
+    """Copy a run whose items are taken for more dialogues, until they are so many probes."""
+    (result,) = run.rglob("results_*.json")
+    raw = json.loads(result.read_text(encoding="utf-8"))
+    copies = -(-least // sum(count["effective"] for count in raw["n-samples"].values()))
+    for count in raw["n-samples"].values():
+        count |= {name: copies * count[name] for name in ("original", "effective")}
+    out = run.with_name(f"{run.name}-enlarged")
+    out.mkdir()
+    (out / result.name).write_text(json.dumps(raw), encoding="utf-8")
+    for file in run.rglob("samples_*.jsonl"):
+        with (out / file.name).open("w", encoding="utf-8") as lines:
+            for line in file.read_text(encoding="utf-8").splitlines():
+                sample = json.loads(line)
+                names = {name: sample["doc"][name] for name in ("id", "dialogue_id")}
+                for i in range(copies):
+                    sample["doc"] |= {name: f"{value}-{i}" for name, value in names.items()}
+                    lines.write(json.dumps(sample, ensure_ascii=False) + "\n")
+    return out
 
 
 def ranking(pair: Sequence[Path], folder: Path, count: int = 200) -> None:

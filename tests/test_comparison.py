@@ -21,7 +21,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from eicap_tasks import comparison, results, statistics, tables
+from eicap_tasks import comparison, results, results_cli, statistics, tables
 from eicap_tasks.comparison import compare, regressions
 from eicap_tasks.errors import EicapError
 
@@ -361,6 +361,13 @@ def test_the_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert again.returncode == 0
     for file in (tmp_path / "diff").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def test_the_base_is_one_run(folders: tuple[Path, Path]) -> None:
+    both = folders[0].parent
+    with pytest.raises(EicapError) as error:
+        results_cli.compare(str(both), [str(folders[1])])
+    assert str(error.value).startswith(f"{both}: found 2 runs (")
 
 
 def test_the_command_fails_on_a_regression(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -99,4 +99,6 @@ def test_what_is_done_again(tmp_path: Path, with_stand_in: dict[str, str]) -> No
 def test_the_workflow_calls_the_script() -> None:
     workflow = yaml.safe_load((ROOT / "examples" / "regression_gate.yml").read_text())
     steps = [step.get("run", "") for step in workflow["jobs"]["compare"]["steps"]]
-    assert any(step.startswith('sh regression_gate.sh "$BASE" "$OTHER" results') for step in steps)
+    assert steps[1] == 'pip install "$EICAP_TASKS"'
+    assert workflow["env"] == {"EICAP_TASKS": "git+https://github.com/OWNER/eicap-tasks@TAG"}
+    assert steps[2].startswith('sh regression_gate.sh "$BASE" "$OTHER" results')

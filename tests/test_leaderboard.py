@@ -24,7 +24,7 @@ from runs import items_file, made_up, noisy, write_run
 
 from eicap_tasks import leaderboard, results, submission
 from eicap_tasks.errors import EicapError
-from eicap_tasks.leaderboard import Entry, entry, load, merge, rows, save, standings
+from eicap_tasks.leaderboard import KEPT, Entry, entry, load, merge, rows, save, standings
 from eicap_tasks.results import Run
 from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
@@ -152,6 +152,72 @@ def test_what_was_asked_otherwise_is_refused() -> None:
         merge([one], [short])
 
 
+def asked_otherwise(name: str, *, generation: str = "", system: str = "", **signature: str) -> Entry:
+    run = made_up(name, scores(0.5, 2), signature={"context": "turns", **signature}, date=1.0)
+    tasks = {task: replace(found, generation=generation) for task, found in run.tasks.items()}
+    return entry(replace(run, tasks=tasks, settings={"system instruction": system} if system else {}))
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "message"),
+    [
+        (
+            {"generation": '{"temperature": 0.0}'},
+            {"generation": '{"temperature": 1.0}'},
+            'generation: found {"temperature": 1.0}, expected {"temperature": 0.0} of one',
+        ),
+        ({}, {"system": "Be kind."}, "system instruction: found Be kind., expected none of one"),
+        ({}, {"context": "transcript"}, "context: found transcript, expected turns of one"),
+    ],
+)
+def test_models_that_were_asked_otherwise_are_refused(one: Any, two: Any, message: str) -> None:
+    with pytest.raises(EicapError) as error:
+        merge([asked_otherwise("one", **one)], [asked_otherwise("two", **two)])
+    assert str(error.value) == f"two: eicap_appraisal_ar: {message}; models of one leaderboard are asked the same"
+
+
+def test_a_chat_template_or_none_is_the_model_s() -> None:
+    ways = ({"context": "text", "chat": "none"}, {"chat": "a1"}, {"chat": "b2"})
+    made = [asked_otherwise(name, **way) for name, way in zip("abc", ways, strict=True)]
+    assert [one.name for one in merge(made[1:], made[:1])] == ["a", "b", "c"]
+    with pytest.raises(EicapError, match="d: eicap_appraisal_ar: context: found transcript, expected turns of b"):
+        merge(made, [asked_otherwise("d", context="transcript", chat="c3")])
+
+
+def test_the_tasks_of_a_model_are_all_asked_alike() -> None:
+    for english, message in (
+        (asked_otherwise("m", context="text", chat="none"), "context: found text, expected turns"),
+        (asked_otherwise("m", chat="none"), "chat: found none, expected a1"),
+    ):
+        with pytest.raises(EicapError) as error:
+            merge([only(asked_otherwise("m", chat="a1"), "ar")], [only(english, "en")])
+        assert str(error.value) == (
+            f"m: eicap_appraisal_en: {message} as in eicap_appraisal_ar; all tasks of a model are asked alike, and "
+            "runs that were not have names of their own: NAME=PATH"
+        )
+    with pytest.raises(EicapError, match="m0: eicap_appraisal_ar_circular: chat: found a1, expected unknown as in"):
+        merge([], [circular(entries(0.5)[0], {"chat": "a1"})])
+
+
+def test_long_paths_that_differ_at_their_end_are_two_models(tmp_path: Path) -> None:
+    """A path in the hub's cache, an adapter and a hash of other arguments are longer than a name may be."""
+    paths = [f"/cache/{'x' * 300}/base,peft=/{'y' * 300}/{name},args=0" for name in ("one", "two")]
+    one, two = (entry(made_up("m", scores(0.5, 1), signature={"model": path})) for path in paths)
+    with pytest.raises(EicapError, match=r"found the model .*/two,args=0, expected .*/one,args=0, which has that name"):
+        merge([one], [two])
+    (tmp_path / "leaderboard.json").write_text(save([one]))
+    assert load(tmp_path / "leaderboard.json") == [one]
+    with pytest.raises(EicapError, match="found models of 4001 characters in its signatures, expected one model"):
+        entry(made_up("m", scores(0.5, 1), signature={"model": "x" * 4001}))
+
+
+def test_an_unknown_format_is_named() -> None:
+    with pytest.raises(EicapError) as error:
+        entry(made_up("m", scores(0.5, 1)), "leters")
+    allowed = "letters, circular, gen, cf, chain"
+    assert str(error.value) == f"--format: found 'leters', allowed: {allowed}; did you mean 'letters'?"
+
+
 def test_formats_are_not_mixed() -> None:
     letters = entry(made_up("one", scores(0.5, 1)))
     for name in ("one", "two"):
@@ -218,7 +284,7 @@ def test_circular_tasks_are_held_to_the_same_settings() -> None:
         "m1: eicap_appraisal_ar_circular: labels: found arabic, expected unknown of m0; "
         "models of one leaderboard are asked the same"
     )
-    for part in ("version", "items", "docs", "show"):
+    for part in ("version", "items", "docs", "show", "system instruction"):
         with pytest.raises(EicapError) as error:
             merge([], [circular(one, {part: "other"})])
         assert str(error.value) == (
@@ -242,14 +308,17 @@ def test_a_model_without_all_tasks_has_no_rank_and_comes_last() -> None:
     assert list(csv.DictReader(io.StringIO(leaderboard.as_csv(found))))[1]["overall"] == ""
 
 
+EVIL = "\u202e\x1b[31m"
+
+
 def broken(**changes: Any) -> str:
     """A leaderboard of one model, with something of it replaced."""
     one = {
         "name": "m",
-        "dates": {"t": 0},
-        "model": "m",
+        "dates": {"t": changes.get("date", 0)},
+        "model": changes.get("model", "m"),
         "circular": changes.get("circular", {}),
-        "settings": {"t": {}},
+        "settings": changes.get("settings", {"t": dict.fromkeys(KEPT, "x")}),
         "scores": changes.get("scores", {"t": [1.0]}),
     }
     probe = changes.get("probe", "p")
@@ -264,6 +333,7 @@ def broken(**changes: Any) -> str:
         ("[" * 100_000, "cannot be read"),
         ("[]", "expected a file that eicap leaderboard wrote"),
         ('{"schema": 2}', "found the schema 2, expected 3; remove it and give all runs again"),
+        (json.dumps({"schema": "x" * 300}), r"found the schema 'x{198}…, expected 3; remove it"),
         ('{"schema": 3, "dialogues": {}, "entries": [{}]}', "expected a file that eicap leaderboard wrote"),
         (broken(dialogues={}), "expected a file that eicap leaderboard wrote"),
         (broken(dialogues=[]), "expected a file that eicap leaderboard wrote"),
@@ -271,6 +341,18 @@ def broken(**changes: Any) -> str:
         (broken(probe="p" * 201), "an id of 201 characters, allowed: 200"),
         (broken(scores={}), "tasks without scores or settings"),
         (broken(scores={"t": [2.0]}), "score 2.0"),
+        (broken(scores={"t": [10**400]}), r"found OverflowError\("),
+        (broken(date=10**400), r"found OverflowError\("),
+        (broken(date=float("nan")), "date nan"),
+        (broken(date=1e300), r"date 1e\+300"),
+        (broken(date=-1), "date -1.0"),
+        (broken(model="x" * 4001), "model of 4001 characters, allowed: 4000"),
+        (broken(settings={"t": dict.fromkeys(KEPT, "x" * 4001)}), "format of 4001 characters, allowed: 4000"),
+        (broken(settings={"t": {"format": "letters"}}), r"found KeyError\('version'\)"),
+        (
+            broken(circular={EVIL: 0.5}, settings=dict.fromkeys(("t", EVIL), dict.fromkeys(KEPT, "x"))),
+            r"found ValueError\('the task \\u202e\\x1b\[31m'\)",
+        ),
         (broken(circular=0.5), "expected a file that eicap leaderboard wrote"),
         (broken(circular={"c": 2.0}), "score 2.0"),
         (broken(circular={"c": 0.5}), "tasks without scores or settings"),

@@ -19,7 +19,7 @@ from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker
 from runs import items_file, noisy, write_run
 
 from eicap_tasks import results
-from eicap_tasks.errors import EicapError
+from eicap_tasks.errors import EicapError, explain
 
 
 @pytest.fixture(scope="session")
@@ -174,7 +174,39 @@ def test_settings_beside_the_signature_are_kept(copy: Path) -> None:
     raw["system_instruction"] = "Be\nkind."
     raw["config"] |= {"model_dtype": "torch.float16", "model_revision": "main"}
     file.write_text(json.dumps(raw))
-    assert results.one(copy).settings == {"system instruction": "Be�kind.", "dtype": "float16", "revision": "main"}
+    found = results.one(copy).settings
+    kind = "Be�kind. (sha256 9364454183de)"
+    assert found == {"system instruction": kind, "dtype": "float16", "revision": "main"}
+    long = []
+    for ending in ("a", "b"):
+        file.write_text(json.dumps({**raw, "system_instruction": "x" * 300 + ending}))
+        long.append(results.one(copy).settings["system instruction"])
+    assert long[0] != long[1]
+    assert [len(text) for text in long] == [200, 200]
+    assert long[0].startswith("x" * 177 + "… (sha256 ")
+
+
+def test_what_tells_runs_apart_is_never_cut(copy: Path) -> None:
+    file = result_file(copy)
+    raw = json.loads(file.read_text())
+
+    def sign(model: str, **config: Any) -> None:
+        for one in raw["configs"].values():
+            one["metadata"]["signature"] = re.sub(r"model:[^|]*", f"model:{model}", one["metadata"]["signature"])
+            one |= config
+        file.write_text(json.dumps(raw))
+
+    for model in (f"/{'x' * 3000}/one", f"/{'x' * 3000}/two"):
+        sign(model, generation_kwargs={"until": ["y" * 3000]})
+        task = results.one(copy).tasks["eicap_cause_en"]
+        assert task.signature["model"] == model
+        assert json.loads(task.generation) == {"until": ["y" * 3000]}
+    sign("x" * 4001)
+    with pytest.raises(EicapError, match=r"found ValueError\('model of 4001 characters, allowed: 4000'\), expected a"):
+        results.one(copy)
+    sign("x", generation_kwargs={"until": ["y" * 4000]})
+    with pytest.raises(EicapError, match=r"generation of 4015 characters, allowed: 4000"):
+        results.one(copy)
 
 
 def test_a_user_can_name_a_run(run_folder: Path) -> None:
@@ -267,6 +299,55 @@ def test_a_task_name_is_never_a_path(copy: Path) -> None:
     file.write_text(json.dumps(raw))
     with pytest.raises(EicapError, match=r"found the task '\.\./\.\./etc/passwd' without"):
         results.load([copy])
+
+
+def test_messages_are_made_fit_to_print(copy: Path) -> None:
+    """A folder from elsewhere may have files of any name."""
+    file = result_file(copy)
+    evil = file.with_name("results_\u202e\x1b[31m.json")
+    file.rename(evil)
+    evil.write_text("{")
+    with pytest.raises(EicapError) as error:
+        results.load([copy])
+    message = explain(error.value)
+    assert message is not None
+    assert message.startswith(f"{evil.parent}/results_��[31m.json: found no JSON (")
+    assert explain(EicapError("one\n  two\tthree " + "x" * 300)) == "one\n  two�three " + "x" * 300
+
+
+def of_others(folder: Path, name: str = "results_2026-01-01T00-00-00.json") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    file.write_text('{"configs": {"arc_easy": {"metadata": {"version": 1.0}}}, "results": {"arc_easy": {"acc": 0.5}}}')
+    return file
+
+
+def test_results_of_other_benchmarks_in_a_folder_are_left_out(copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = of_others(copy / "arc")
+    assert results.one(copy).source == result_file(copy / "org__model")
+    assert [run.name for run in results.load([f"x={copy}"])] == ["x"]
+    note = f"{copy}: left out, without a task of this package: {other.name}"
+    assert caplog.messages == [note, note]
+    for number in range(3):
+        of_others(copy / "arc", f"results_\u202e{number}.json")
+    caplog.clear()
+    assert results.each([copy], formats_of) == [["letters"]]
+    assert caplog.messages == [f"{note}, results_�0.json, results_�1.json, …"]
+
+
+def formats_of(run: results.Run) -> list[str]:
+    return run.formats
+
+
+def test_results_of_other_benchmarks_alone_are_refused(tmp_path: Path) -> None:
+    other = of_others(tmp_path)
+    with pytest.raises(EicapError) as error:
+        results.load([tmp_path])
+    expected = "expected results of eicap tasks"
+    assert str(error.value) == f"{tmp_path}: found no task of this package in {other.name}, {expected}"
+    with pytest.raises(EicapError) as error:
+        results.load([other])
+    assert str(error.value) == f"{other}: found no task of this package, {expected}"
 
 
 def test_names_are_made_fit_to_print(copy: Path) -> None:
