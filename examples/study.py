@@ -18,18 +18,20 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "finetune"))
 
 import finetune  # noqa: E402  (the folder above has it)
+import settings as settings_module  # noqa: E402
 import torch  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
 
 from eicap_tasks import items, pages, results  # noqa: E402
 from eicap_tasks.cli import app  # noqa: E402
 from eicap_tasks.errors import EXIT_CODE, EicapError  # noqa: E402
+from eicap_tasks.options import System  # noqa: E402
 from eicap_tasks.signature import short_hash  # noqa: E402
 from eicap_tasks.vocabulary import LANGUAGES  # noqa: E402
 
@@ -52,6 +54,8 @@ def eicap(*words: str | Path) -> None:
 def unpack(folder: str, file: str, out: Path) -> Path:
     """Save the weights of a GGUF file in 32 bits, with the tokenizer, unless that is done; return the folder."""
     if not out.is_dir():
+        from transformers import GgufConfig  # which older versions, for models without it, do not have
+
         part = out.with_name(f"{out.name}.part")  # whole, or not there
         shutil.rmtree(part, ignore_errors=True)
         weights = AutoModelForCausalLM.from_pretrained(
@@ -64,23 +68,32 @@ def unpack(folder: str, file: str, out: Path) -> Path:
 
 
 def check_folder(arguments: argparse.Namespace) -> None:
-    """Write down what a study is of, or hold it to what is written down.
+    """Write down what a study is of, or hold it to what is written down if there is something to take over.
 
     Raises:
-        EicapError: The folder has a study of something else, of which nothing may be taken over.
+        EicapError: The settings are wrong, or the folder has a study of something else, of which nothing may be taken
+            over.
     """
-    known = arguments.out / "study.json"
+    out, known = arguments.out, arguments.out / "study.json"
+    sets = [f"model.pretrained={arguments.model}", "data.source=later", "output=later", *arguments.set]
+    template = settings_module.load(arguments.settings, sets).model.chat_template
     now = {key: value for key, value in vars(arguments).items() if key not in ("out", "adapters", "batch_size")}
     now["settings"] = short_hash(arguments.settings.read_text(encoding="utf-8"))
+    now["chat template"] = short_hash(template.read_text(encoding="utf-8")) if template else None
     now["chats of the study"] = short_hash([file.read_text(encoding="utf-8") for file in CHATS.values()])
-    now["items"] = [items.digest(items.load(items.shipped("test", lang))) for lang in LANGUAGES]
-    text = json.dumps(now, indent=1) + "\n"
-    if not known.is_file():
-        pages.write(known, text)
-    before = json.loads(known.read_text(encoding="utf-8"))
-    if differing := [key for key, value in now.items() if before.get(key) != value]:
-        found = f"{arguments.out}: found a study with other {', '.join(differing)}"
+    shipped = sorted(items.SHIPPED.rglob("*.jsonl"))  # test, which is asked, and dev, which is trained on
+    now["items"] = short_hash([file.read_text(encoding="utf-8") for file in shipped])
+    if (out / "runs").exists() or (out / "adapters").exists():
+        held = list(now)
+    elif (out / "model").exists():
+        held = ["model", "gguf_file"]  # whose weights are unpacked there
+    else:
+        held = []  # a call that failed at once
+    before = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
+    if differing := [key for key in held if before.get(key) != now[key]]:
+        found = f"{out}: found a study with other {', '.join(differing)}"
         raise EicapError(f"{found}, expected the same: name another --out")
+    pages.write(known, json.dumps(now, indent=1) + "\n")
 
 
 def choose_items(count: int, out: Path) -> Path:
@@ -133,7 +146,9 @@ def evaluate(name: str, adapter: Path | None, data: Path | None, arguments: argp
     words += ["--output_path", str(out), "--log_samples"]
     words += ["--batch_size", arguments.batch_size]
     words += [] if arguments.no_chat else ["--apply_chat_template"]
-    words += ["--metadata", json.dumps({"eicap": {"data": str(data)}})] if data else []
+    options = {} if data is None else {"data": str(data)}
+    options |= {} if arguments.system == "auto" else {"system": arguments.system}
+    words += ["--metadata", json.dumps({"eicap": options})] if options else []
     words += [] if torch.cuda.is_available() else ["--device", "cpu"]
     eicap("run", *words)
     return out
@@ -172,13 +187,14 @@ def study(arguments: argparse.Namespace) -> None:
     """Do all of it: items, adapters, scores, comparison, report pages, and a summary of the times."""
     out, times = arguments.out, {}
     check_folder(arguments)
+    data = None if arguments.full else choose_items(arguments.dialogues, out / "items")
     if arguments.gguf_file:
         arguments.model = unpack(arguments.model, arguments.gguf_file, out / "model")
-    data = None if arguments.full else choose_items(arguments.dialogues, out / "items")
     sources = dict(CHATS)
     if EI in arguments.adapters:
         sources[EI] = out / "ei.jsonl"
-        eicap("export-sft", sources[EI], "--context", "transcript" if arguments.no_chat else "turns")
+        context = "transcript" if arguments.no_chat else "turns"
+        eicap("export-sft", sources[EI], "--context", context, "--system", arguments.system)
     adapters: dict[str, Path | None] = {"base": None}
     for name in arguments.adapters:
         begin = time.time()
@@ -213,13 +229,19 @@ def parser() -> argparse.ArgumentParser:
         "--gguf-file",
         help="a GGUF file in that folder: its weights are unpacked first, since packed ones cannot be trained",
     )
-    add("--settings", type=Path, default=HERE / "finetune" / "smollm2-135m-instruct.yaml", help="of the fine-tuning")
+    add("--settings", type=Path, required=True, help="of the fine-tuning: a file such as those in examples/finetune")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="above the settings, such as training.epochs=2")
     add("--adapters", nargs="*", default=[*CHATS, EI], choices=[*CHATS, EI])
     add("--chats", type=int, default=8, help="train every adapter on the first so many chats")
     add("--dialogues", type=int, default=3, help="ask so many dialogues of the test split")
     add("--full", action="store_true", help="ask all 200 dialogues, and train on all chats")
     add("--no-chat", action="store_true", help="a base model: no chat template when it is asked")
+    add(
+        "--system",
+        default="auto",
+        choices=get_args(System),
+        help="user: the instruction stands in the first user message, for templates without a system role",
+    )
     add("--batch-size", default="1")
     add("--out", type=Path, default=Path("results/study"))
     return made

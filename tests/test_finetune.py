@@ -22,6 +22,8 @@ from peft import PeftModel
 from tiny import tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_scheduler
 
+from eicap_tasks import items, sft
+from eicap_tasks.context import ContextKind
 from eicap_tasks.errors import EicapError
 
 ROOT = Path(__file__).parent.parent
@@ -186,7 +188,37 @@ def test_the_settings_that_ship(file: Path) -> None:
         assert found.data.source == ("HuggingFaceH4/ultrachat_200k" if papers[2] == "en" else "ultrachat-ar.jsonl")
         assert (found.model.dtype, found.training.packing, found.lora.r) == ("bfloat16", True, 16)
         assert found.model.chat_template == (None if papers[1] else FOLDER / "qwen2.5-base.jinja")
-    assert len(FORMS) == 7
+    assert len(FORMS) == 8
+
+
+@pytest.mark.parametrize(("name", "kind", "template"), [
+    ("qwen2.5-7b-instruct_ei", "turns", None), ("qwen2.5-7b_ei", "transcript", FOLDER / "qwen2.5-base.jinja"),
+])  # fmt: skip
+def test_the_settings_for_dialogues_with_probes(
+    name: str, kind: ContextKind, template: Path | None, tmp_path: Path
+) -> None:
+    file = FOLDER / f"{name}.yaml"
+    found = settings_module.load(file)
+    assert (found.data.source, found.model.chat_template) == ("ei.jsonl", template)
+    rows = sft.examples(items.load(items.shipped("dev", "ar")), [], context_kind=kind)
+    (tmp_path / "ei.jsonl").write_text(sft.as_jsonl(rows), encoding="utf-8")
+    read = chats.load(str(tmp_path / "ei.jsonl"))
+    longest = max(sum(len(message["content"]) for message in chat.messages) for chat in read)
+    assert f"the longest Arabic one of the dev split has {longest:,} characters" in file.read_text()
+
+
+def test_the_page_has_every_key_with_its_default() -> None:
+    rows = []
+    for name, field in settings_module.Settings.model_fields.items():
+        keys = getattr(field.annotation, "model_fields", None)
+        for key, inner in ((f"{name}.{k}", f) for k, f in keys.items()) if keys else [(name, field)]:
+            default = inner.default
+            shown = f"`{default}`" if isinstance(default, str) else {None: "none"}.get(default, str(default).lower())
+            rows.append(f"| `{key}` | {'' if inner.is_required() else f'{shown} '}|")
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    table = page.split("| key | default | what it is |\n|---|---|---|\n")[1].split("\n\n")[0].splitlines()
+    assert [line[: len(row)] for line, row in zip(table, rows, strict=True)] == rows
+    assert len(rows) == 27
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])
@@ -375,7 +407,9 @@ def test_a_dry_run_says_what_would_happen(
     short, long = sizes[0], sizes[1]
     assert (short.cut, short.answer_cut, long.tokens, long.answer_cut) == (0, False, 60, True)
     finetune.main([str(run_file), "--dry-run", "--set", "training.max_length=60"])
-    lines = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    assert re.search(r"tokens are counted: 100%.* 12/12 ", shown.err)
+    lines = shown.out.splitlines()
     assert lines[:-1] == [
         f"model       {tiny}, 39,840 parameters",
         "trainable   4,352 (10.92%)",
@@ -391,10 +425,40 @@ def test_a_dry_run_says_what_would_happen(
     finetune.main([str(run_file), "--dry-run"])
     short_of = "memory      about 0.0 GiB, more than the 0.0 GiB free of this machine"
     assert capsys.readouterr().out.splitlines()[-1] == short_of
-    with pytest.raises(SystemExit):
-        finetune.main([str(run_file)])
-    assert "memory: found 0.0 GiB free of this machine, expected about 0.0 GiB" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_will_not_do_is_said_before_the_data_is_read(
+    run_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def called(*words: Any, **options: Any) -> None:
+        raise AssertionError("the data was read")
+
+    monkeypatch.setattr(chats, "load", called)
+
+    def said(*words: str) -> str:
+        with pytest.raises(SystemExit):
+            finetune.main([str(run_file), *words])
+        return capsys.readouterr().err
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=0))
+        assert "memory: found 0.0 GiB free of this machine, expected about 0.0 GiB" in said()
+        assert not out.exists()
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    assert said() == f"{out}: found a folder with something else in it, expected a new one: set output\n"
+    settings = settings_module.load(run_file).model_dump(mode="json")
+    (out / "record.json").write_text(json.dumps({"settings": settings, "processes": 2}))
+    assert said() == f"{out}: found a run with other processes, expected the same: set output\n"
+    (out / "record.json").write_text(json.dumps({"settings": settings, "processes": 1, "loss": 1.0}))
+    found = "found a run with other settings, expected the same: set output"
+    assert said("--set", "lora.r=2") == f"{out}: {found}\n"
+    found = "found a finished run (adapter and record are there), expected a new folder: set output"
+    assert said() == f"{out}: {found}\n"
+    with pytest.raises(AssertionError, match="the data was read"):
+        finetune.main([str(run_file), "--dry-run"])
 
 
 def test_a_cut_within_the_last_answer_is_told_from_one_before_it(tiny: Path) -> None:

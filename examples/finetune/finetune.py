@@ -25,7 +25,7 @@ import preflight
 import settings as settings_module
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import parse_flag_from_env, tqdm
 from datasets import Dataset
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from settings import Settings
@@ -60,6 +60,7 @@ def prepare(settings: Settings, *, processes: int = 1, memory_check: bool = True
     """
     model, training = settings.model, settings.training
     needs = preflight.estimate(settings, shards=processes if parse_flag_from_env("ACCELERATE_USE_FSDP") else 1)
+    memory = preflight.check_memory(needs.memory, strict=memory_check)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.pretrained, revision=model.revision)
     except (OSError, ValueError) as error:
@@ -70,7 +71,8 @@ def prepare(settings: Settings, *, processes: int = 1, memory_check: bool = True
         tokenizer.pad_token = tokenizer.eos_token
     template = preflight.training_template(tokenizer, model.pretrained)
     found = chats.load(settings.data.source, **settings.data.model_dump(exclude={"source"}))
-    sizes = [preflight.size(chat, tokenizer, template, training.max_length) for chat in found]
+    bar = tqdm(found, desc="tokens are counted", unit=" chats")
+    sizes = [preflight.size(chat, tokenizer, template, training.max_length) for chat in bar]
     used = [(chat, size) for chat, size in zip(found, sizes, strict=True) if size.learnt]
     if not used:
         raise EicapError(
@@ -92,10 +94,10 @@ def prepare(settings: Settings, *, processes: int = 1, memory_check: bool = True
         "steps": training.max_steps or math.ceil(training.epochs * per_epoch),
         "parameters": needs.parameters,
         "trainable": needs.trainable,
+        "memory": memory,
         "processes": processes,
         "versions": {"python": sys.version.split()[0], **{package: version(package) for package in PACKAGES}},
     }  # fmt: skip
-    record["memory"] = preflight.check_memory(needs.memory, strict=memory_check)
     return Prepared(settings, tokenizer, [chat for chat, _ in used], record)
 
 
@@ -118,8 +120,12 @@ def announce(record: dict[str, Any]) -> str:
     )
 
 
-def check_output(prepared: Prepared) -> str | None:
+def check_output(output: Path, known: dict[str, Any]) -> str | None:
     """Look at what is in the output folder already.
+
+    Args:
+        output: The folder.
+        known: The record of the run, or what is known of it so far.
 
     Returns:
         The checkpoint to go on from, or None for a new run.
@@ -127,15 +133,14 @@ def check_output(prepared: Prepared) -> str | None:
     Raises:
         EicapError: The folder holds a run of other settings, data or template, or a finished one.
     """
-    output = prepared.settings.output
     file = output / "record.json"
     if not file.is_file():
         if output.is_dir() and any(output.iterdir()):
             raise EicapError(f"{output}: found a folder with something else in it, expected a new one: set output")
         return None
     before = json.loads(file.read_text(encoding="utf-8"))
-    now = json.loads(json.dumps(prepared.record))
-    differing = [key for key in ("settings", "data", "template", "processes") if before.get(key) != now[key]]
+    same = ("settings", "data", "template", "processes")
+    differing = [key for key in same if key in known and before.get(key) != known[key]]
     if differing:
         raise EicapError(f"{output}: found a run with other {', '.join(differing)}, expected the same: set output")
     if "loss" in before:
@@ -236,7 +241,7 @@ def train(prepared: Prepared) -> None:
     """
     output, state, begin = prepared.settings.output, PartialState(), time.time()
     file = output / "record.json"
-    checkpoint = check_output(prepared)
+    checkpoint = check_output(output, prepared.record)
     before = json.loads(file.read_text(encoding="utf-8")).get("seconds", 0) if checkpoint else 0
     state.wait_for_everyone()  # all have looked before one writes
 
@@ -310,6 +315,9 @@ def main(words: list[str] | None = None) -> None:
     try:
         state = PartialState(cpu=not torch.cuda.is_available())
         settings = settings_module.load(arguments.settings, arguments.set)
+        if not arguments.dry_run:  # what is known of the run before the data is read; `train` looks again
+            known = {"settings": settings.model_dump(mode="json"), "processes": state.num_processes}
+            check_output(settings.output, known)
         strict = not (arguments.dry_run or arguments.no_memory_check)
         prepared = prepare(settings, processes=state.num_processes, memory_check=strict)
         if state.is_main_process:
