@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,12 +14,30 @@ from eicap_tasks.reading import read_answer
 
 NAME = "eicap_answer"
 
+logger = logging.getLogger(__name__)
+
+
+class _Unparsed(logging.Filter):
+    """Remembers that lm-eval could not parse what a server sent: it logs that, and takes it for an empty answer."""
+
+    seen = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through."""
+        self.seen = self.seen or record.getMessage().startswith("Could not parse generations")
+        return True
+
+
+UNPARSED = _Unparsed()
+"""Whether a server sent what is no answer; a run of a task begins with `UNPARSED.seen = False`."""
+logging.getLogger("lm_eval.models.openai_completions").addFilter(UNPARSED)
+
 
 class AnswerFilter(Filter):  # type: ignore[misc]
     """Turns each generated text into the position of the option chosen, or None where none was."""
 
     def apply(self, resps: Iterable[Any], docs: Iterable[Mapping[str, Any]]) -> list[list[int | None]]:
-        """Read all answers.
+        """Read all answers, and log a warning where all are empty.
 
         Args:
             resps: Per document, the texts generated for it.
@@ -28,17 +47,17 @@ class AnswerFilter(Filter):  # type: ignore[misc]
             Per document and text, what `read_answer` says.
 
         Raises:
-            EicapError: There is no text in any answer, or an answer is none.
+            EicapError: An answer is no text, or all are empty and lm-eval could not parse what a server sent.
         """
         pairs = [(list(texts), doc) for texts, doc in zip(resps, docs, strict=True)]
-        _refuse_nothing(pairs)
+        _look_for_text(pairs)
         return [
             [read_answer(text, doc["options"], doc["labels"], thinking=doc.get("thinking", False)) for text in texts]
             for texts, doc in pairs
         ]
 
 
-def _refuse_nothing(pairs: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]) -> None:
+def _look_for_text(pairs: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]) -> None:
     """Refuse answers that no model gave: lm-eval takes a server's {"error": ...} with status 200 for an empty one."""
     answers = [text for texts, _ in pairs for text in texts]
     odd = next((text for text in answers if not isinstance(text, str)), None)
@@ -46,12 +65,15 @@ def _refuse_nothing(pairs: Sequence[tuple[Sequence[Any], Mapping[str, Any]]]) ->
         return
     task = f"eicap_{pairs[0][1]['layer']}_{pairs[0][1]['lang']}_gen"
     found = f"no text in any of the {len(answers)} answers" if odd is None else f"{odd!r} as an answer"
-    raise EicapError(
-        f"{task}: found {found}, expected text. The usual cause is a server that sends something else, such as an "
-        "error, with status 200: lm-eval then warns 'Could not parse generations'. Others are a thinking that "
-        "--gen_kwargs max_gen_toks cuts off, and a model asked without its chat template. The database that "
-        "--use_cache names holds what came: delete it, or name another, before you run the command again"
+    message = (
+        f"{task}: found {found}, expected text. Causes are a server that sends something else, such as an error, with "
+        "status 200 (lm-eval then warns 'Could not parse generations'), a thinking that --gen_kwargs max_gen_toks cuts "
+        "off, and a model asked without its chat template. The database that --use_cache names holds what came: delete "
+        "it, or name another, before you run the command again"
     )
+    if odd is not None or UNPARSED.seen:
+        raise EicapError(message)
+    logger.warning("%s. They count as no answer.", message)
 
 
 if NAME not in filter_registry:  # the module can be reached by the YAML and by an entry point

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eicap_tasks import (
-    filters as filters,  # registers the filter that the YAML of generated answers names
-)
-from eicap_tasks import metrics
+from eicap_tasks import filters, metrics  # filters registers what the YAML of generated answers names
 from eicap_tasks.documents import LABELS, Document, rotate
 from eicap_tasks.task import EicapTask
 
@@ -60,6 +57,11 @@ class GeneratedTask(EicapTask):
     """Every probe asked for a generated answer, for chat-only APIs and reasoning models."""
 
     format = "gen"
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Build the requests, and forget what a server sent in an earlier run of this process."""
+        filters.UNPARSED.seen = False
+        super().build_all_requests(**kwargs)
 
     def construct_requests(self, doc: Document, ctx: Any, **kwargs: Any) -> Any:
         """Make the request, and note whether the prompt leaves the model inside its thinking.

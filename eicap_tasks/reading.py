@@ -20,8 +20,17 @@ from eicap_tasks.documents import LABELS
 
 _SPELLINGS = str.maketrans("‘’“”„«»‹›،؛؟ىةکی→⇒✔✅☑", '\'\'""""""",;?يهكي::✓✓✓', "ـ")
 _THOUGHT = "think|thinking|thought|reasoning|reflection|analysis|scratchpad"
-_OPENED = re.compile(rf"<(?:{_THOUGHT})>|\[THINK\]|<\|channel\|>\s?(?:analysis|commentary)", re.I)
-_CLOSED = re.compile(rf"</(?:{_THOUGHT})>|\[/THINK\]|<\|channel\|>\s?final\s?(?:<\|message\|>)?", re.I)
+# The last of each: gpt-oss's channels as lm-eval's hf gives them, without special tokens.
+_OPENED = re.compile(
+    rf"<(?:seed:)?(?:{_THOUGHT})>|\[THINK\]|<\|(?:START_THINKING|begin_of_thought)\|>"
+    r"|<\|channel\|>\s?(?:analysis|commentary)|^(?-i:analysis)(?=\w)",
+    re.I,
+)
+_CLOSED = re.compile(
+    rf"</(?:seed:)?(?:{_THOUGHT})>|\[/THINK\]|<\|(?:END_THINKING|end_of_thought)\|>"
+    r"|<\|channel\|>\s?final\s?(?:<\|message\|>)?|assistantfinal",
+    re.I,
+)
 _LEAD = re.compile(r"(?:\s|\[/INST\]|<\|[^<>|\n]{1,40}\|>|<s>|<bos>|<start_of_turn>|(?:assistant|model)\n)+", re.I)
 _END = re.compile(r"<\|[^<>|\n]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]")
 _CONTRADICTION = -1  # a label with another option's text
@@ -133,6 +142,7 @@ class _Reader:
         self.states = _pattern(
             rf"{_word('announces')}(?:{said}|(?= ?\(?{short}(?!\w)))", rf"{_word('candidates')}{said}", _word("chooses")
         )
+        self.wrong_ones = _pattern(rf"{_word('announces')} {_word('wrong')}|.*{_word('wrong')} $")
         self.concludes = _pattern(_word("concludes"))
         self.corrects = _pattern(rf"(?:^|[.!?,\n-] ?){_any(_words()['corrects'])}")
         self.hedged = _pattern(_word("hedges"))
@@ -140,6 +150,11 @@ class _Reader:
         self.denied = _pattern(rf"{not_}{words}{{0,5}}[\s\"(]*$")
         wrong = rf"(?:{_word('wrong')}|{not_}(?! ?\(?{short}(?!\w)))"
         self.rejected = _pattern(rf"\"?,?(?: {is_}| \w+ly| the| too){{0,3}} {wrong}")
+        # "A: Incorrect.", "B - not the best", "C. No"; an option of its own may begin so, or an explanation
+        bad, no = rf"(?:{_word('wrong')}|{not_}(?: \w+){{0,2}} {_word('right')})", rf"(?:{_word('no')}|{not_})"
+        verdict = rf"{bad} {_word('goes_on')}|(?:{bad}(?: \w+)?|{no})(?= ?(?:[^\w\s:]|$))"
+        self.judged = _pattern(rf"\"? ?[):.-]{{1,2}} (?:{verdict})")
+        self.openings = {text.split()[0] for text in self.texts if text}
         self.right = _pattern(rf"\"?(?: [\w']+){{0,4}}? {_word('right')}")
         self.undecided = _pattern(rf" ?(?:\| ?)?{_word('alternatives')}")
         self.no_option = _pattern(rf"{_word('not_an_option')} ?[\"(]*$")
@@ -169,11 +184,16 @@ class _Reader:
             if article_or_number and re.match(r" ?\w", after) and not self.of_a_label.match(after):
                 continue
             clause = self.clause.split(before)[-1]
-            if self.no_option.search(before) or self.denied.search(clause) or self.rejected.match(after):
+            if self.no_option.search(before) or self.denied.search(clause) or self.rejects(after):
                 continue
             found.append((match.start(), match.end(), self.position[name.lower()]))
         letters = [label for label in found if not re.search(r"\d", sentence[label[0] : label[1]])]
         return letters or found  # "1. B" is the first line of a list
+
+    def rejects(self, after: str) -> bool:
+        """Tell whether the text after a label rejects it: "A is wrong", "A: Incorrect"."""
+        judged = self.judged.match(after)
+        return bool(self.rejected.match(after) or (judged and _plain(judged[0]).split()[0] not in self.openings))
 
     def group(self, sentence: str, labels: list[tuple[int, int, int]]) -> set[int]:
         """Return the first label's position, with those of the labels that it is joined to."""
@@ -195,6 +215,8 @@ class _Reader:
             said = sentence[mark.end() : mark.end() + _NEAR]
             if self.hedged.search(self.contrast.split(sentence[: mark.end()])[-1]):
                 continue
+            if any(map(self.wrong_ones.match, (mark[0], sentence[: mark.start()][-20:]))):  # "Incorrect answers: A, C"
+                continue
             if (verbatim := self.verbatim(said)) is not None:
                 return {verbatim, *(self.affirmed(said) & {_CONTRADICTION})}
             following = [label for label in labels if label[1] > mark.end()]
@@ -206,6 +228,9 @@ class _Reader:
             explicit = marker is self.states and (self.chooses.fullmatch(mark[0]) or mark[0].endswith((":", "=")))
             if explicit and len(texts := self.affirmed(said)) == 1:
                 return texts
+            word = _plain(said)
+            if mark[0].endswith((":", "=")) and len(word) > 1 and word in self.position:  # "Answer: two"
+                return {self.position[word]}
         return set()
 
     def asserted(self, sentence: str, labels: list[tuple[int, int, int]]) -> bool:
@@ -291,8 +316,10 @@ class _Reader:
         bare = (self.starts(part) for part in sentences if part[-1:] != ":" and self.only_labels(part))
         yield {start for start in bare if start is not None}
         yield {start for _, start in listed if start is not None}
-        if rows[0][1] is not None:
-            yield {start for _, start in rows if start is not None}
+        begin = self.label.match(rows[0][0])
+        if rows[0][1] is not None or (begin and self.judged.match(rows[0][0], begin.end())):  # "A: No. B: Yes."
+            starts = (self.starts(part) for part in sentences)
+            yield {start for start in starts if start is not None}
         yield from (self.called_right(part) for part in reversed(sentences))
         refused = bool(re.search(_word("refusal"), text, re.I))
         if not refused:

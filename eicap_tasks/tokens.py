@@ -13,18 +13,20 @@ from eicap_tasks.vocabulary import LABELS
 logger = logging.getLogger(__name__)
 
 
-def lengths(labels: Sequence[str], encode: Callable[[str], Sequence[int]]) -> dict[str, int]:
+def lengths(labels: Sequence[str], encode: Callable[[str], Sequence[int]], before: str = "Answer: ") -> dict[str, int]:
     """Count the tokens that follow the prompt for each label.
 
     Args:
         labels: The labels.
         encode: A tokenizer's `encode`, without special tokens.
+        before: What stands before a label: "Answer: " in a prompt without chat template, whose space belongs to the
+            label's tokens; a new line in most chat templates.
 
     Returns:
-        Tokens per label, after "Answer:" and a space, as in a prompt without chat template.
+        Tokens per label.
     """
-    prompt = len(encode("Answer:"))
-    return {label: len(encode(f"Answer: {label}")) - prompt for label in labels}
+    prompt = len(encode(before.rstrip(" ")))
+    return {label: len(encode(f"{before}{label}")) - prompt for label in labels}
 
 
 def warn_if_uneven(labels: str, metadata: Mapping[str, Any]) -> None:
@@ -55,13 +57,19 @@ def _warn(labels: str, given: tuple[tuple[str, Any], ...], model: str) -> None:
     except (OSError, ValueError, KeyError, ImportError) as error:
         logger.warning("labels %s: could not look at the tokenizer of %s (%s)", labels, model, error)
         return
-    counts = lengths(LABELS[labels], lambda text: tokenizer.encode(text, add_special_tokens=False))
-    if len(set(counts.values())) > 1:
+    names = LABELS[labels]
+    plain, chat = (
+        list(lengths(names, lambda text: tokenizer.encode(text, add_special_tokens=False), before).values())
+        for before in ("Answer: ", "\n")
+    )
+    if len(set(plain)) > 1 or len(set(chat)) > 1:
         logger.warning(
-            "labels %s: the tokenizer of %s makes %s tokens of %s: their likelihoods are not comparable, and each "
-            "needs a forward pass of its own; use the labels 'latin', or a gen task",
+            "labels %s: the tokenizer of %s makes %s tokens of %s after a space, %s after a new line (chat): where "
+            "these differ, likelihoods are not comparable, and each needs a forward pass of its own; use the labels "
+            "'latin', or a gen task",
             labels,
             model,
-            ", ".join(map(str, counts.values())),
-            ", ".join(counts),
+            ", ".join(map(str, plain)),
+            ", ".join(names),
+            ", ".join(map(str, chat)),
         )

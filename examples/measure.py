@@ -52,9 +52,10 @@ def gemma3(folder: Path) -> Any:
 MODELS = {"SmolLM2-135M-Instruct, chat": (smollm2, True), "Gemma-3-270M base": (gemma3, False)}
 
 
-def measure(model: Any, task: str, chat: bool, limit: int | None) -> dict[str, Any]:
+def measure(model: Any, name: str, task: str, chat: bool, limit: int | None) -> dict[str, Any]:
     """Run one group; return its results, and the letters chosen in plain tasks."""
-    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    # lm-eval does not know the name of a model that is loaded already; the signature takes it from the metadata
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"pretrained": name})
     out = lm_eval.simple_evaluate(
         model=model,
         tasks=[task],
@@ -110,7 +111,7 @@ def main() -> None:
         for ending in (FORMATS[format] for format in arguments.formats):
             for lang in ("en", "ar"):
                 task = f"eicap{ending}_{lang}"
-                row = {"model": name, "task": task, **measure(model, task, chat, arguments.limit)}
+                row = {"model": name, "task": task, **measure(model, name, task, chat, arguments.limit)}
                 rows[f"{name} {task}"] = row
                 print(json.dumps(row, default=str), flush=True)
                 file.write_text(json.dumps(rows, indent=1, default=str))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from models import ScriptedModel, always_a
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
@@ -25,6 +26,13 @@ def test_the_benchmark_compares_equal_requests(capsys: pytest.CaptureFixture[str
 def test_the_median_of_paired_differences() -> None:
     first, second = iter([9.0, 1.0, 2.0, 3.0]), iter([9.0, 1.0, 1.0, 1.0])
     assert benchmark.alternate(lambda: next(first), lambda: next(second), runs=3) == (2.0, 1.0, 1.0)
+
+
+def test_a_measured_model_is_named_in_the_signatures() -> None:
+    row = measure.measure(ScriptedModel(always_a), "Some-Model, chat", "eicap_en", chat=True, limit=1)
+    assert len(row["signatures"]) == 4
+    assert all("|model:Some-Model, chat|" in signature for signature in row["signatures"])
+    assert (row["probes"], row["letters"]) == (4, "A 100% B 0% C 0% D 0%")
 
 
 def test_the_table_of_small_models() -> None:

@@ -14,7 +14,7 @@ from models import ScriptedModel, oracle
 
 from eicap_tasks import context, items, metrics, prompts
 from eicap_tasks.documents import documents
-from eicap_tasks.filters import AnswerFilter
+from eicap_tasks.filters import UNPARSED, AnswerFilter
 from eicap_tasks.runner import TASKS
 
 TOY = Path(__file__).parent / "items" / "toy.jsonl"
@@ -58,8 +58,10 @@ def test_what_the_metrics_say(write: Writer, task: str, acc: float, rate: float,
     assert isinstance(found["acc_stderr,read"], float)
 
 
-def test_where_no_answer_can_be_read() -> None:
-    results, samples, _ = evaluate(lambda doc: "I cannot say.", "eicap_gen_en")
+@pytest.mark.parametrize("text", ["I cannot say.", ""])
+def test_where_no_answer_can_be_read(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(UNPARSED, "seen", True)  # what a server sent in an earlier run is forgotten
+    results, samples, _ = evaluate(lambda doc: text, "eicap_gen_en")
     assert results["eicap_gen_en"]["acc,read"] == 0.0
     assert results["eicap_gen_en"]["parse_rate,read"] == 0.0
     assert math.isnan(results["eicap_gen_en"]["acc_parsed,read"])

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import lm_eval
 import pytest
+import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from models import CHAT_TEMPLATES
@@ -104,12 +105,18 @@ def test_a_beginning_of_sequence_is_not_doubled(tmp_path: Path) -> None:
         seen.extend(inputs.tolist())
         return original(inputs, **kwargs)
 
-    model._model_call = call
-    for chat in (False, True):
-        evaluate(model, ["eicap_cause_en"], apply_chat_template=chat, num_fewshot=1)
-        assert seen
-        assert all(tokens[0] == 0 and tokens.count(0) == 1 for tokens in seen)
-        seen.clear()
+    def generate(context: Any, **kwargs: Any) -> Any:
+        seen.extend(context.tolist())
+        return torch.cat([context, torch.full((len(context), 1), words.index("B"))], dim=1)
+
+    model._model_call, model._model_generate = call, generate
+    for task in ("eicap_cause_en", "eicap_cause_en_gen"):
+        for chat in (False, True):
+            out = evaluate(model, [task], apply_chat_template=chat, num_fewshot=1)
+            assert len(seen) >= len(out["samples"][task])
+            assert all(tokens[0] == 0 and tokens.count(0) == 1 for tokens in seen)
+            seen.clear()
+    assert out["results"][task]["parse_rate,read"] == 1.0
 
 
 def test_chat_turns_go_through_the_models_own_template(model: HFLM) -> None:

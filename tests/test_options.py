@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lm_eval
 import pytest
 from lm_eval.tasks import TaskManager
 from models import ScriptedModel, oracle
+from transformers import AutoTokenizer
 
 from eicap_tasks import context, items, tokens
 from eicap_tasks.documents import documents
@@ -99,6 +101,26 @@ def test_tokens_per_label() -> None:
         return [1] * len(text.replace("ب", "xx"))
 
     assert tokens.lengths(["A", "ب"], encode) == {"A": 2, "ب": 3}
+    assert tokens.lengths(["A", "ب"], encode, "\n") == {"A": 1, "ب": 2}
+
+
+@pytest.mark.parametrize(
+    ("joined", "plain", "chat"),
+    [(" ب", "2, 1, 2, 2", "1, 1, 1, 1"), ("\nب", "2, 2, 2, 2", "1, 0, 1, 1"), ("x", "", "")],
+)
+def test_labels_are_measured_after_a_space_and_after_a_new_line(
+    joined: str, plain: str, chat: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A token a character, but for one pair that is a single token."""
+    tokenizer = SimpleNamespace(encode=lambda text, add_special_tokens: list(text.replace(joined, "x")))
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda path: tokenizer)
+    tokens.warn_if_uneven("arabic", {"pretrained": "m"})
+    assert caplog.messages == [
+        f"labels arabic: the tokenizer of m makes {plain} tokens of أ, ب, ج, د after a space, {chat} after a new line "
+        "(chat): where these differ, likelihoods are not comparable, and each needs a forward pass of its own; use the "
+        "labels 'latin', or a gen task"
+        for _ in range(bool(plain))
+    ]
 
 
 @pytest.mark.model
@@ -111,7 +133,7 @@ def test_a_real_tokenizer_that_splits_them_unevenly(small_model: str, caplog: py
             tokens.warn_if_uneven("arabic", metadata)
     (message,) = caplog.messages
     assert message.startswith("labels arabic: the tokenizer of ")
-    assert " makes 2, 1, 2, 2 tokens of أ, ب, ج, د: their likelihoods are not comparable" in message
+    assert " makes 2, 1, 2, 2 tokens of أ, ب, ج, د after a space, 2, 1, 2, 1 after a new line (chat): " in message
 
 
 def test_a_model_whose_tokenizer_cannot_be_seen(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lm_eval.models.openai_completions import LocalChatCompletion
 
 from eicap_tasks import context, items, prompts
 from eicap_tasks.errors import EicapError
-from eicap_tasks.filters import AnswerFilter
+from eicap_tasks.filters import UNPARSED, AnswerFilter
 from eicap_tasks.signature import signatures
 from eicap_tasks.views import view
 
@@ -179,10 +181,10 @@ def test_an_answer_that_says_nothing_counts_as_unread() -> None:
 
 
 NOTHING = (
-    "eicap_cause_en_gen: found no text in any of the 2 answers, expected text. The usual cause is a server that sends "
-    "something else, such as an error, with status 200: lm-eval then warns 'Could not parse generations'. Others are "
-    "a thinking that --gen_kwargs max_gen_toks cuts off, and a model asked without its chat template. The database "
-    "that --use_cache names holds what came: delete it, or name another, before you run the command again"
+    "eicap_cause_en_gen: found no text in any of the 2 answers, expected text. Causes are a server that sends "
+    "something else, such as an error, with status 200 (lm-eval then warns 'Could not parse generations'), a thinking "
+    "that --gen_kwargs max_gen_toks cuts off, and a model asked without its chat template. The database that "
+    "--use_cache names holds what came: delete it, or name another, before you run the command again"
 )
 
 
@@ -196,19 +198,22 @@ def test_a_server_that_answers_valid_nonsense_gives_a_clear_end(tmp_path: Path) 
         assert NOTHING in out.stderr.splitlines()
     with stub(lambda n: saying("A")) as (url, asked):
         out = run("eicap", url, *cache, task="eicap_cause_en_gen")
-        assert (out.returncode, len(asked)) == (2, 0)
-        assert "Traceback" not in out.stderr
-        assert NOTHING in out.stderr.splitlines()
+        assert (out.returncode, len(asked)) == (0, 0)
+        assert out.stderr.count(f"{NOTHING}. They count as no answer.\n") == 1
 
 
-def test_answers_that_no_model_gives() -> None:
+def test_answers_that_no_model_gives(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     docs: list[Any] = list(view(items.load(TOY), "en", "cause", "gen"))
+    monkeypatch.setattr(UNPARSED, "seen", False)
+    assert AnswerFilter().apply([[""], [" \n"]], docs) == [[None], [None]]  # a model that is silent
+    assert caplog.messages == [f"{NOTHING}. They count as no answer."]
+    with pytest.raises(EicapError) as caught:
+        AnswerFilter().apply([["A"], [5]], docs)
+    assert str(caught.value).startswith("eicap_cause_en_gen: found 5 as an answer, expected text. Causes are ")
+    assert LocalChatCompletion.parse_generations(SimpleNamespace(), {"error": "overloaded"}) == [""]
     with pytest.raises(EicapError) as caught:
         AnswerFilter().apply([[""], [" \n"]], docs)
     assert str(caught.value) == NOTHING
-    with pytest.raises(EicapError) as caught:
-        AnswerFilter().apply([["A"], [5]], docs)
-    assert str(caught.value).startswith("eicap_cause_en_gen: found 5 as an answer, expected text. The usual cause is ")
     assert AnswerFilter().apply([[""], ["A"]], docs) == [[None], [0]]
     assert AnswerFilter().apply([], []) == []  # a process that was given no document
 

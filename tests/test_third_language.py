@@ -18,6 +18,12 @@ GREEK = str.maketrans(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "ΑΒΨΔΕΦΓΗΙΞΚΛΜΝΟΠΚΡΣΤΘΩΣΧΥΖαβψδεφγηιξκλμνοπκρστθωσχυζ"
 )
 
+GENERATION = {
+    "do_sample": False, "temperature": 0.0, "max_gen_toks": 256, "until": ["\n\nΠλαίσιο:", "\n\nΕρώτηση για"],
+}  # fmt: skip
+"""The whole key, for it replaces that of `_gen_yaml`; it stops at the words of `templates/el`."""
+WORDS = {'"Answer"': '"Απάντηση"', '"Setting"': '"Πλαίσιο"', "Question about": "Ερώτηση για"}
+
 RUN = """
 import json, pathlib, sys
 import lm_eval
@@ -37,9 +43,10 @@ for labels in ("latin", "greek"):
         done = lm_eval.simple_evaluate(model=ScriptedModel(oracle, write=write), tasks=groups, task_manager=manager,
                                        bootstrap_iters=0, apply_chat_template=chat, num_fewshot=1)
         for name in names:
-            prompt = done["samples"][name][0]["arguments"][0][0]
+            prompt, asked = done["samples"][name][0]["arguments"][0]
             score = next(v for k, v in done["results"][name].items() if k.startswith("acc,"))
-            out["tasks"][f"{name} {labels} {chat}"] = [score, prompt]
+            stop = asked["until"] if name.endswith("_gen") else None
+            out["tasks"][f"{name} {labels} {chat}"] = [score, prompt, stop]
         for name in groups:
             out["groups"][f"{name} {labels} {chat}"] = {k: v for k, v in done["results"][name].items() if "," in k}
 write_run(pathlib.Path("run"), oracle, ["eicap_el"])
@@ -66,7 +73,9 @@ def test_greek(tmp_path: Path) -> None:
 
     shutil.copytree(tmp_path / "templates" / "en", tmp_path / "templates" / "el")
     for file in (tmp_path / "templates" / "el").iterdir():
-        text = file.read_text(encoding="utf-8").replace('"en/', '"el/').replace('"Answer"', '"Απάντηση"')
+        text = file.read_text(encoding="utf-8").replace('"en/', '"el/')
+        for english, greek_word in WORDS.items():
+            text = text.replace(english, greek_word)
         file.write_text(text, encoding="utf-8")
 
     toy = [json.loads(line) for line in TOY.read_text(encoding="utf-8").splitlines()]
@@ -92,6 +101,7 @@ def test_greek(tmp_path: Path) -> None:
         for layer in LAYERS:
             text = (folder / f"{layer}_en.yaml").read_text(encoding="utf-8")
             text = text.replace("_en", "_el").replace("lang: en", "lang: el")
+            text += f"generation_kwargs: {json.dumps(GENERATION)}\n" if folder.name == "gen" else ""
             (package / "tasks" / folder.relative_to(TASKS) / f"{layer}_el.yaml").write_text(text, encoding="utf-8")
         (group,) = folder.glob("eicap*_en.yaml")
         name = group.name.replace("_en", "_el")
@@ -115,8 +125,11 @@ def test_greek(tmp_path: Path) -> None:
         if name.startswith("eicap_gen_el"):
             assert scores["parse_rate,read"] == 1.0
     assert len(results["tasks"]) == 4 * 5 * 2 * 2
-    for name, (score, prompt) in results["tasks"].items():
+    for name, (score, prompt, stop) in results["tasks"].items():
         assert score == 1.0, name
+        if "_gen " in name:
+            assert stop == GENERATION["until"], name
+            assert name.endswith(" True") or all(each in prompt for each in stop), name
         assert "Γειά" in prompt, name
         letters = "_cf " not in name
         assert ("\nΒ. " in prompt) == (letters and " greek " in name), name
