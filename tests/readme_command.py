@@ -29,6 +29,16 @@ class StandIn(ScriptedModel):
         return cls(score, write=lambda doc: str(doc["labels"][doc["gold"]]))
 
 
+def main_in(folder: str, arguments: list[str], ours_alone: bool) -> None:
+    """Run the command in a folder, where `stdout` and `stderr` get what it prints; for a process of its own."""
+    os.chdir(folder)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), number)
+    if ours_alone:
+        os.environ["OURS_ALONE"] = "1"
+    main(arguments)
+
+
 def main(arguments: list[str]) -> None:
     """Run the command."""
     lm_eval.api.registry.get_model = lambda name: StandIn

@@ -311,17 +311,12 @@ def test_the_command_asks_a_model(tmp_path: Path) -> None:
     found = [c for c in json.loads((tmp_path / "found.json").read_text())["checks"] if c["scope"].endswith("_en")]
     details = [c["detail"] for c in found if c["group"] == "language model"]
     assert details == ["2 probes in four rotations"] * 12  # four layers, three ways to show
-    refused = command(
-        "few.jsonl",
-        "--model",
-        "local-chat-completions",
-        "--model_args",
-        "model=x,base_url=http://127.0.0.1:9",
-        cwd=tmp_path,
-    )
-    assert refused.returncode == 2
-    assert "Traceback" not in refused.stderr
-    assert "--model: found LocalChatCompletion, which gives no log-likelihoods (" in refused.stderr
+
+
+def test_a_model_without_likelihoods_is_refused() -> None:
+    model = load_model("local-chat-completions", "model=x,base_url=http://127.0.0.1:9", 1, None)
+    with pytest.raises(EicapError, match=r"^--model: found LocalChatCompletion, which gives no log-likelihoods \("):
+        list(with_model(model, dialogues(3, ("en",)), show=["choices"], limit=2, chat=True))
 
 
 def test_a_model_that_cannot_be_loaded_is_named() -> None:
@@ -422,5 +417,5 @@ def test_the_shipped_items_keep_to_every_limit() -> None:
     assert sum(check.passed is not None for check in checks) == 128
     card = " ".join((items.SHIPPED / "DATACARD.md").read_text(encoding="utf-8").split())
     found = {name: [c.value for c in checks if c.name == name] for name in ("options alone", "last visible turn")}
-    assert f"the highest is {100 * max(found['options alone']):.0f} %" in card
-    assert f"with the last visible turn it reaches {100 * max(found['last visible turn']):.0f} % in one" in card
+    assert f"the highest is {100 * max(found['options alone']):.1f} %" in card
+    assert f"with the last visible turn it reaches {100 * max(found['last visible turn']):.1f} % in one" in card

@@ -67,12 +67,12 @@ def test_rank_intervals_hold_all_true_ranks_in_95_of_100_leaderboards() -> None:
     """Six models in three pairs of equals: their true ranks are 1–2, 3–4 and 5–6, whatever their scores were."""
     kept = 0
     levels = (0.55, 0.55, 0.5, 0.5, 0.45, 0.45)
-    for seed in range(200):
+    for seed in range(100):
         made = [entry(made_up(f"m{i}", scores(level, 1000 * seed + i))) for i, level in enumerate(levels)]
         ranks = {row.name: row.rank for row in standings(made, resamples=300)}
         best, worst = zip(*(ranks[f"m{i}"] or (9, 0) for i in range(6)), strict=True)
         kept += all(best[i] <= 2 * (i // 2) + 1 and worst[i] >= 2 * (i // 2) + 2 for i in range(6))
-    assert kept >= 182  # 95 % of 200 less two standard errors
+    assert kept >= 91  # 95 less two standard errors
 
 
 def test_order_does_not_matter_and_merging_is_loading(tmp_path: Path) -> None:
