@@ -61,7 +61,7 @@ pictures: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(BIN)/eicap run --model hf --model_args pretrained=results/pictures/gemma,gguf_file=gemma-3-270m.gguf $(ON_SOME) --output_path results/pictures/runs/gemma
 	$(BIN)/eicap leaderboard results/pictures/runs --out results/pictures/board
 	$(BIN)/eicap report results/pictures/runs/smollm2 --out results/pictures/report
-	$(SCREENSHOT) --window-size=1000,420 --screenshot=examples/leaderboard.png results/pictures/board/leaderboard.html
+	$(SCREENSHOT) --window-size=1000,500 --screenshot=examples/leaderboard.png results/pictures/board/leaderboard.html
 	$(SCREENSHOT) --window-size=1000,1150 --screenshot=examples/report.png results/pictures/report/report.html
 
 # The paper's study on the small model: some dialogues, some chats; STUDY=--full asks and trains on all.
