@@ -27,6 +27,14 @@ TOY = Path(__file__).parent / "items" / "toy.jsonl"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+SLOW = ("test_processes", "test_gate", "test_registration", "test_server", "test_model", "test_study", "test_finetune")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.stem not in SLOW)
+
+
 @pytest.fixture
 def toy() -> dict[str, Any]:
     """A fresh copy of the first toy dialogue: English, a user and an assistant, five turns, four probes."""

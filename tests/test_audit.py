@@ -303,14 +303,15 @@ def test_a_share_has_an_interval_within_0_and_1() -> None:
 
 
 def test_the_command_asks_a_model(tmp_path: Path) -> None:
-    save(tmp_path / "few.jsonl", dialogues(3, ("en",)))
+    made = [d.model_copy(update={"probes": [p for p in d.probes if p.layer == "cause"]}) for d in dialogues(3, ("en",))]
+    save(tmp_path / "few.jsonl", made)
     words = ["--json", "found.json", "--model", "dummy", "--limit", "2", "--with_dialogue"]
     out = command("few.jsonl", *words, cwd=tmp_path)
     assert "Traceback" not in out.stderr
     assert out.returncode in (0, 1), out.stderr
     found = [c for c in json.loads((tmp_path / "found.json").read_text())["checks"] if c["scope"].endswith("_en")]
     details = [c["detail"] for c in found if c["group"] == "language model"]
-    assert details == ["2 probes in four rotations"] * 12  # four layers, three ways to show
+    assert details == ["2 probes in four rotations"] * 3  # ways to show them
 
 
 def test_a_model_without_likelihoods_is_refused() -> None:

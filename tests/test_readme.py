@@ -38,6 +38,12 @@ FORKS = multiprocessing.get_context("forkserver")  # to import lm_eval takes as 
 FORKS.set_forkserver_preload(
     ["readme_command", "eicap_tasks.audit", "eicap_tasks.report", "eicap_tasks.comparison", "eicap_tasks.leaderboard"]
 )
+ONE_OF = {
+    "eicap": "eicap_cause_en",
+    "eicap_gen": "eicap_cause_en_gen",
+    "eicap_gen_en": "eicap_cause_en_gen",
+    "eicap_circular": "eicap_cause_en_circular",
+}
 ON_SEVERAL = [LAUNCHER.sub("", line) for line in commands(SERVING) if not line.startswith(OF_SERVERS)]
 
 
@@ -81,6 +87,9 @@ def test_each_command_does_what_it_says(command: str, tmp_path: Path, two_runs: 
     runs_a_model = "--model" in words
     if runs_a_model:
         words += ["--limit", "1"]
+        place = words.index("--tasks") + 1
+        if command in ON_SEVERAL:  # one task of the group shows as much
+            words[place] = ",".join(ONE_OF[name] for name in words[place].split(","))
     ours_alone = command != FIRST  # one that finds ours among all tasks of lm-eval is enough
     process = FORKS.Process(target=readme_command.main_in, args=(str(tmp_path), words, ours_alone))
     process.start()
@@ -89,7 +98,7 @@ def test_each_command_does_what_it_says(command: str, tmp_path: Path, two_runs: 
     assert process.exitcode == 0, complained[-3000:]
     if runs_a_model:
         (tasks,) = [words[i + 1] for i, word in enumerate(words) if word == "--tasks"]
-        scores = re.findall(rf"\|(?:{tasks.replace(',', '|')}) .*\|acc +\|.*?\| *([0-9.]+)\|", printed)
+        scores = re.findall(rf"\|(?:{tasks.replace(',', '|')}) *\|.*\|acc +\|.*?\| *([0-9.]+)\|", printed)
         assert scores, printed
         assert {float(score) for score in scores} == {1.0}
     else:
