@@ -368,7 +368,12 @@ def test_a_killed_process_goes_on(chats: Path, tmp_path: Path, how: signal.Signa
     with serving(kill_at_the_sixth) as (api, _):
         command = [str(chats), str(tmp_path / "ar.jsonl"), *api, "--batch-size", "1"]
         script = str(EXAMPLES / "translate" / "translate.py")
-        process = subprocess.Popen([sys.executable, script, *command], stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, script, *command],
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell runs us with &
+        )
         _, error = process.communicate(timeout=60)
         assert process.returncode == status
         assert "Traceback" not in error
