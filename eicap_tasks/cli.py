@@ -85,7 +85,7 @@ def run(ctx: typer.Context) -> None:
 
 @app.command()
 def show(
-    probe_id: Annotated[str, typer.Argument(help="Id of a probe, e.g. eicap-009-t.")],
+    probe_id: Annotated[str, typer.Argument(help="Id of a probe, e.g. eicap-290-t.")],
     lang: Annotated[str, typer.Option(help=f"Language: {', '.join(LANGUAGES)}.")] = "en",
     chat: Annotated[bool, typer.Option("--chat", help="Show the messages of a chat model.")] = False,
     num_fewshot: Annotated[int, typer.Option("--num_fewshot", min=0, help="Solved examples first.")] = 0,
@@ -100,7 +100,7 @@ def show(
     A chat model whose template has no system role gets the system text at the start of its first message. Of the
     four rotations of a circular task the first is shown.
 
-    Example: `eicap show eicap-009-t --chat --lang ar --metadata '{"eicap": {"context": "transcript"}}'`
+    Example: `eicap show eicap-290-t --chat --lang ar --metadata '{"eicap": {"context": "transcript"}}'`
     """
     if lang not in LANGUAGES:
         raise EicapError(f"--lang: found {lang!r}, allowed: {', '.join(LANGUAGES)}{nearest(lang, LANGUAGES)}")

@@ -159,11 +159,15 @@ def test_what_the_data_card_counts_outside_its_generated_part() -> None:
     card = " ".join((SHIPPED / "DATACARD.md").read_text(encoding="utf-8").split())
     test = items.load(items.shipped("test", "en"))
     long = sum(sum(len(turn.text.split()) for turn in d.turns) > 300 for d in test)
-    assert f"and {long} of the {len(test)} are up to ten words longer" in card
+    assert f"{long} of the {len(test)} are up to ten words longer" in card
     assert f"a domain of grief with {sum(d.domain == 'grief' for d in test)} dialogues" in card
     traps = [entry.trap for d in test for p in d.probes for entry in p.distractors]
-    assert traps.count("surface_cue") / len(traps) == pytest.approx(0.25, abs=0.005)
-    assert "A quarter of all wrong options are `surface_cue`" in card
+    share = traps.count("surface_cue") / len(traps)
+    assert f"{100 * share:.0f} % of all wrong options are `surface_cue`" in card
+    new = [d for d in test if d.id > "eicap-200"]
+    assert f"Of the {len(new)} new dialogues" in card
+    assert {p.difficulty for d in new for p in d.probes} == {"clear", "moderate"}
+    assert {p.difficulty for d in test if d not in new for p in d.probes} == {"moderate", "subtle"}
 
 
 def test_the_vocabulary_is_the_taxonomy() -> None:

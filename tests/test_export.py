@@ -56,15 +56,16 @@ def test_datasets_loads_every_configuration(folder: Path) -> None:
 
 
 def test_what_is_asked_is_our_prompt_up_to_the_options(folder: Path) -> None:
-    row = next(r for r in map(json.loads, (folder / "cause_en" / "test.jsonl").open()) if r["id"] == "eicap-001-c")
+    row = next(r for r in map(json.loads, (folder / "cause_en" / "test.jsonl").open()) if r["id"] == "eicap-004-c")
     assert row["input"].startswith("Read the conversation, then answer the question about ")
     assert "Exactly one of the four options is right.\n\nSetting: " in row["input"]
-    assert (
-        "\n\nSetting: Suad, a widow in Cairo, is having tea with her grown children Dina and Karim.\n\n" in row["input"]
-    )
-    assert row["input"].endswith(": What did Suad believe when she gave her big pots away?")
-    assert row["turns"][2] == "Karim: Leave room for your big pots, or there'll be no Friday lunch."
-    assert "My" not in row["choices"]
+    setting = "Noura, a pharmacy student in Kuwait, writes to an assistant in the evening."
+    assert f"\n\nSetting: {setting}\n\n" in row["input"]
+    question = "Noura blames the laughter below. What is keeping her from getting on with the book?"
+    assert row["input"].endswith(f": {question}")
+    assert len(row["turns"]) == 7
+    assert row["turns"][2].startswith("Noura: Yesterday I went to the library. ")
+    assert sorted(row["choices"])[-1] == "The short nights of this week"
     assert row["rationale"]
 
 
@@ -82,8 +83,8 @@ def test_what_the_card_names_is_there(folder: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
     assert "statistics.json" in links
     assert all((folder / link).is_file() for link in links)
-    assert json.loads((folder / "croissant.json").read_text(encoding="utf-8"))["version"] == "3.0.0"
-    assert "Task version 3-0." in (folder / "README.md").read_text(encoding="utf-8")
+    assert json.loads((folder / "croissant.json").read_text(encoding="utf-8"))["version"] == "4.0.0"
+    assert "Task version 4-0." in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_has_a_header_that_the_hub_reads(folder: Path) -> None:

@@ -99,7 +99,7 @@ def test_the_plain_commands_work_after_a_wheel_install(installed: Environment) -
 
 
 def test_the_wheel_holds_templates_data_and_command(installed: Environment) -> None:
-    shown = installed.run("eicap", "show", "eicap-009-t", "--lang", "ar").stdout
+    shown = installed.run("eicap", "show", "eicap-290-t", "--lang", "ar").stdout
     assert shown.endswith("\nالإجابة:\n")
     assert Path(installed.run("eicap", "path").stdout.strip()) == installed.site / "eicap_tasks" / "tasks"
     doctor = installed.run("eicap", "doctor").stdout
@@ -113,7 +113,7 @@ def test_an_editable_install_registers_too(editable: Path, tmp_path: Path) -> No
     assert environment.python("import eicap_tasks; print(eicap_tasks.__file__)") == str(
         ROOT / "eicap_tasks" / "__init__.py"
     )
-    assert environment.run("eicap", "show", "eicap-009-t").stdout.endswith("\nAnswer:\n")
+    assert environment.run("eicap", "show", "eicap-290-t").stdout.endswith("\nAnswer:\n")
 
 
 def test_turned_off_by_a_variable(installed: Environment) -> None:

@@ -81,14 +81,14 @@ def test_nothing_of_the_test_split(tmp_path: Path) -> None:
     out = tmp_path / "ei.jsonl"
     done = CliRunner().invoke(app, ["export-sft", str(out), "--data", str(items.shipped("test", "en"))])
     assert str(done.exception) == (
-        "eicap-001 (en): found a dialogue of the test split, expected one that no score is taken from"
+        "eicap-004 (en): found a dialogue of the test split, expected one that no score is taken from"
     )
     assert not out.exists()
     test = items.load(items.shipped("test", "en"))
-    with pytest.raises(EicapError, match=r"^ours \(en\): found 100% of word 5-grams shared with eicap-001 of the test"):
+    with pytest.raises(EicapError, match=r"^ours \(en\): found 100% of word 5-grams shared with eicap-004 of the test"):
         sft.examples([changed(test[0], len(test[0].turns))], test)
     with pytest.raises(
-        EicapError, match=r"^ours \(en\): found \d\d% of word 5-grams shared with eicap-001 of the test"
+        EicapError, match=r"^ours \(en\): found \d\d% of word 5-grams shared with eicap-004 of the test"
     ):
         sft.examples([changed(test[0], 4)], test)
     assert sft.examples([changed(test[0], 0)], test)

@@ -108,10 +108,10 @@ def test_a_learning_rate_of_0_makes_no_difference(
 
 def test_items_are_whole_dialogues_of_both_languages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study.choose_items(4, tmp_path)
-    assert capsys.readouterr().out == "asked: 4 of 200 dialogues: eicap-001, eicap-051, eicap-101, eicap-151\n"
+    assert capsys.readouterr().out == "asked: 4 of 200 dialogues: eicap-004, eicap-096, eicap-202, eicap-252\n"
     for lang in ("en", "ar"):
         lines = (tmp_path / f"{lang}.jsonl").read_text(encoding="utf-8").splitlines()
-        assert [json.loads(line)["id"] for line in lines] == ["eicap-001", "eicap-051", "eicap-101", "eicap-151"]
+        assert [json.loads(line)["id"] for line in lines] == ["eicap-004", "eicap-096", "eicap-202", "eicap-252"]
     with pytest.raises(EicapError, match="--dialogues: found 0, allowed: 1 to 200"):
         study.choose_items(0, tmp_path)
 
