@@ -164,10 +164,11 @@ def test_what_the_data_card_counts_outside_its_generated_part() -> None:
     traps = [entry.trap for d in test for p in d.probes for entry in p.distractors]
     share = traps.count("surface_cue") / len(traps)
     assert f"{100 * share:.0f} % of all wrong options are `surface_cue`" in card
-    new = [d for d in test if d.id > "eicap-200"]
-    assert f"Of the {len(new)} new dialogues" in card
-    assert {p.difficulty for d in new for p in d.probes} == {"clear", "moderate"}
-    assert {p.difficulty for d in test if d not in new for p in d.probes} == {"moderate", "subtle"}
+    levels: dict[bool, set[str]] = defaultdict(set)
+    for dialogue in test:
+        levels[dialogue.id > "eicap-200"] |= {probe.difficulty for probe in dialogue.probes}
+    assert levels == {False: {"moderate", "subtle"}, True: {"clear", "moderate"}}
+    assert f"Of the {sum(d.id > 'eicap-200' for d in test)} new dialogues" in card
 
 
 def test_the_vocabulary_is_the_taxonomy() -> None:

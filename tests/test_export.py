@@ -64,8 +64,16 @@ def test_what_is_asked_is_our_prompt_up_to_the_options(folder: Path) -> None:
     question = "Noura blames the laughter below. What is keeping her from getting on with the book?"
     assert row["input"].endswith(f": {question}")
     assert len(row["turns"]) == 7
-    assert row["turns"][2].startswith("Noura: Yesterday I went to the library. ")
-    assert sorted(row["choices"])[-1] == "The short nights of this week"
+    assert row["turns"][2] == (
+        "Noura: Yesterday I went to the library. You could have heard a pin drop. I opened the book at three, and the "
+        "next thing I knew the guard was waking me: closing time."
+    )
+    assert sorted(row["choices"]) == [
+        "Her friend's place in London",
+        "Her own letter from London",
+        "The length of this year's book",
+        "The short nights of this week",
+    ]
     assert row["rationale"]
 
 
