@@ -18,8 +18,8 @@ from eicap_tasks import items, validation, vocabulary
 from eicap_tasks.documents import documents
 from eicap_tasks.items import SHIPPED, Split
 from eicap_tasks.runner import TASKS
-from eicap_tasks.schema import Dialogue
-from eicap_tasks.validation import Reading, content_digest
+from eicap_tasks.schema import Dialogue, Probe
+from eicap_tasks.validation import Guess, Reading, content_digest
 
 FILE: Final = SHIPPED / "statistics.json"
 CARD: Final = SHIPPED / "DATACARD.md"
@@ -39,7 +39,7 @@ def describe() -> dict[str, Any]:
     for split in SPLITS:
         for lang in vocabulary.LANGUAGES:
             found[f"{split}_{lang}"] = _set(items.load(items.shipped(split, lang)))
-    return found | {"readings": agreement()}
+    return found | {"readings": agreement(), "options_alone": options_alone()}
 
 
 def _set(dialogues: Sequence[Dialogue]) -> dict[str, Any]:
@@ -144,6 +144,46 @@ def _by_task(
     return found
 
 
+def options_alone(record: Sequence[Guess] | None = None) -> dict[str, dict[str, float]]:
+    """Say how often readers who saw question and options without the dialogue chose the key, in the test split.
+
+    Args:
+        record: The guesses; those that ship with the items if None. Those of superseded texts are left out.
+
+    Returns:
+        By layer, difficulty and "all", as far as there are guesses: probes, guesses, the share of the guesses
+        that chose the key (chance 0.25), and the share of the probes whose guesses, two or more, all did.
+    """
+    guesses = validation.guesses() if record is None else record
+    now = {
+        (probe.id, dialogue.lang): probe
+        for lang in vocabulary.LANGUAGES
+        for dialogue in items.load(items.shipped("test", lang))
+        for probe in dialogue.probes
+    }
+    right: dict[str, dict[tuple[str, str], list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for guess in guesses:
+        probe = now.get((guess.probe, guess.lang))
+        if probe is None or _shown(probe) != (guess.question, sorted(guess.options)):
+            continue
+        for group in (probe.layer, probe.difficulty, "all"):
+            right[group][guess.probe, guess.lang].append(guess.chosen == probe.answer)
+    return {
+        group: {
+            "probes": len(right[group]),
+            "guesses": sum(map(len, right[group].values())),
+            "chose_the_key": statistics.mean(hit for hits in right[group].values() for hit in hits),
+            "all_chose_the_key": statistics.mean(len(hits) > 1 and all(hits) for hits in right[group].values()),
+        }
+        for group in (*vocabulary.LAYERS, *vocabulary.DIFFICULTIES, "all")
+        if group in right
+    }
+
+
+def _shown(probe: Probe) -> tuple[str, list[str]]:
+    return probe.question, sorted((probe.answer, *(entry.text for entry in probe.distractors)))
+
+
 def kappa(pairs: Sequence[tuple[int, int]]) -> float | None:
     """Return Cohen's kappa of two readers' choices (Cohen 1960, A Coefficient of Agreement for Nominal Scales).
 
@@ -183,6 +223,7 @@ def as_markdown(found: Mapping[str, Any]) -> str:
                 f"| {split} | {name} | {own['dialogues']} | {own['probes']} | {spread} | `{own['sha256'][:16]}` |"
             )
     lines += ["", *_composition(found["test_en"], found["test_ar"]), "", *_readings(found["readings"])]
+    lines += ["", *_options_alone(found["options_alone"])]
     return "\n".join(lines) + "\n"
 
 
@@ -222,6 +263,15 @@ def _readings(found: Mapping[str, Any]) -> Iterator[str]:
             f"| {task} | {final['readings']} | {share} | {final['found_ambiguous']} | {_number(final['kappa'])} "
             f"| {every['readings']} | {every['found_ambiguous']} | {_number(every['kappa'])} |"
         )
+
+
+def _options_alone(found: Mapping[str, Any]) -> Iterator[str]:
+    yield "Readers who saw the English question and options without the dialogue: how often they chose the key"
+    yield "(chance 25 %), and the share of the probes whose key both chose:"
+    yield from ("", "| probes | number | guesses | chose the key | both chose it |", "|---" * 5 + "|")
+    for group, own in found.items():
+        shares = f"{100 * own['chose_the_key']:.0f} % | {100 * own['all_chose_the_key']:.0f} %"
+        yield f"| {group} | {own['probes']} | {own['guesses']} | {shares} |"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -72,7 +72,7 @@ def export(out: Path, splits: Mapping[str, Sequence[Dialogue]], *, own: bool = F
         tested = [config for config in configs if (config, "test") in tables]
         (out / "eval.yaml").write_text(_yaml(_benchmark(tested, own)), encoding="utf-8")
         if not own:
-            for file in (validation.RECORD, description.FILE):
+            for file in (validation.RECORD, validation.GUESSES, description.FILE):
                 shutil.copyfile(file, out / file.name)
         croissant = json.dumps(_croissant(out, tables, own), ensure_ascii=False, indent=2)
         (out / "croissant.json").write_text(croissant + "\n", encoding="utf-8")

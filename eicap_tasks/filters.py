@@ -23,14 +23,16 @@ class _Unparsed(logging.Filter):
     seen = False
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through."""
+        """Look at every record, and let through what the level of lm-eval's log lets through."""
         self.seen = self.seen or record.getMessage().startswith("Could not parse generations")
-        return True
+        return logging.getLogger("lm_eval").isEnabledFor(record.levelno)
 
 
 UNPARSED = _Unparsed()
 """Whether a server sent what is no answer; a run of a task begins with `UNPARSED.seen = False`."""
-logging.getLogger("lm_eval.models.openai_completions").addFilter(UNPARSED)
+_LOG = logging.getLogger("lm_eval.models.openai_completions")
+_LOG.addFilter(UNPARSED)
+_LOG.setLevel(logging.WARNING)  # a filter sees nothing below the level
 
 
 class AnswerFilter(Filter):  # type: ignore[misc]

@@ -6,6 +6,7 @@ from typing import Any
 
 from eicap_tasks import filters, metrics  # filters registers what the YAML of generated answers names
 from eicap_tasks.documents import LABELS, Document, rotate
+from eicap_tasks.reading import opens_thinking
 from eicap_tasks.task import EicapTask
 
 
@@ -66,9 +67,9 @@ class GeneratedTask(EicapTask):
     def construct_requests(self, doc: Document, ctx: Any, **kwargs: Any) -> Any:
         """Make the request, and note whether the prompt leaves the model inside its thinking.
 
-        Some chat templates (DeepSeek-R1, QwQ) end with the tag that opens it, so that the text has none.
+        Some chat templates (DeepSeek-R1, QwQ, EXAONE Deep) end with the tag that opens it, so that the text has none.
         """
-        begun = str(ctx[0] if isinstance(ctx, tuple) else ctx).rstrip().endswith("<think>")
+        begun = opens_thinking(str(ctx[0] if isinstance(ctx, tuple) else ctx))
         kept = begun and not (self.config.metadata or {}).get("think_end_token")  # else lm-eval cuts the thinking off
         return super().construct_requests({**doc, "thinking": kept}, ctx, **kwargs)
 

@@ -36,6 +36,7 @@ _END = re.compile(r"<\|[^<>|\n]{1,40}\|>|</s>|<eos>|<end_of_turn>|\[/?INST\]")
 _CONTRADICTION = -1  # a label with another option's text
 _LONGEST = 8_000  # characters after the thinking; what goes on longer repeats itself
 _NEAR = 500  # characters after "the answer is" that can hold an option's text
+_TAG = 60  # characters that hold every tag
 _MARKUP = re.compile(r"[*_`$#>✓]|\\[\[\]()]")
 
 
@@ -82,6 +83,12 @@ def _word(name: str) -> str:
 
 def _pattern(*alternatives: str) -> re.Pattern[str]:
     return re.compile("|".join(alternatives), re.I)
+
+
+def opens_thinking(prompt: str) -> bool:
+    """Tell whether a prompt ends with a tag that opens a model's thinking."""
+    end = prompt.rstrip()[-_TAG:]
+    return any(tag.end() == len(end) for tag in _OPENED.finditer(end))
 
 
 def after_thinking(text: str, begun: bool = False) -> str:

@@ -1,7 +1,8 @@
 """The record of the blind readings, `data/validation.jsonl`, those of superseded texts included.
 
 A reading is tied to the content that was read, not to the places of the options, so that it stays valid
-when options are placed anew and lapses when a word is changed.
+when options are placed anew and lapses when a word is changed. `data/guesses.jsonl` is the record of those who
+were shown question and options without the dialogue, to see what these give away.
 """
 
 from __future__ import annotations
@@ -17,17 +18,15 @@ from eicap_tasks.documents import Document
 from eicap_tasks.items import SHIPPED
 
 RECORD: Final = SHIPPED / "validation.jsonl"
+GUESSES: Final = SHIPPED / "guesses.jsonl"
 
 
-class Reading(BaseModel):
-    """One blind answer to one probe, by a reader who did not write it and saw no key.
+class Answer(BaseModel):
+    """One answer to one probe, by a reader who did not write it and saw no key.
 
     Attributes:
         options: The options as they were shown, A to D.
         choice: Letter of the option chosen.
-        ambiguous: Whether the reader thought that a second option can be defended.
-        also_defensible: Letters of such options.
-        content: `content_digest` of what was read.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,15 +37,32 @@ class Reading(BaseModel):
     date: str
     options: list[str]
     choice: str
-    ambiguous: bool
-    also_defensible: list[str]
-    note: str
-    content: str
 
     @property
     def chosen(self) -> str:
         """Text of the option chosen."""
         return self.options["ABCD".index(self.choice)]
+
+
+class Reading(Answer):
+    """The answer of a reader of the dialogue.
+
+    Attributes:
+        ambiguous: Whether the reader thought that a second option can be defended.
+        also_defensible: Letters of such options.
+        content: `content_digest` of what was read.
+    """
+
+    ambiguous: bool
+    also_defensible: list[str]
+    note: str
+    content: str
+
+
+class Guess(Answer):
+    """The answer of a reader who saw question and options only."""
+
+    question: str
 
 
 def content_digest(doc: Document) -> str:
@@ -59,3 +75,8 @@ def content_digest(doc: Document) -> str:
 def readings(path: Path = RECORD) -> list[Reading]:
     """Read a record of blind readings."""
     return [Reading.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def guesses(path: Path = GUESSES) -> list[Guess]:
+    """Read a record of guesses."""
+    return [Guess.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]

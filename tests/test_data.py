@@ -14,7 +14,7 @@ from eicap_tasks import description, items, vocabulary
 from eicap_tasks.documents import Document, documents
 from eicap_tasks.items import SHIPPED, Split
 from eicap_tasks.schema import Dialogue
-from eicap_tasks.validation import content_digest, readings
+from eicap_tasks.validation import Guess, content_digest, guesses, readings
 
 SPLITS: tuple[Split, ...] = ("test", "dev")
 
@@ -135,6 +135,40 @@ def test_the_data_card_and_the_statistics_say_what_is_there(request: pytest.Fixt
     assert text.count(description.BEGIN) == text.count(description.END) == 1
 
 
+def test_the_options_of_nearly_every_probe_were_guessed_twice(shipped: dict[tuple[Split, str], list[Dialogue]]) -> None:
+    """A corrected probe may stand without guesses, the set as a whole may not."""
+    record = guesses()
+    assert {guess.lang for guess in record} == {"en"}
+    assert set(Counter(guess.probe for guess in record).values()) == {2}
+    assert len({(guess.probe, guess.reader) for guess in record}) == len(record)
+    probes = sum(len(dialogue.probes) for dialogue in shipped["test", "en"])
+    assert description.options_alone(record)["all"]["probes"] >= 0.9 * probes
+
+
+def test_guesses_of_a_changed_probe_do_not_count(shipped: dict[tuple[Split, str], list[Dialogue]]) -> None:
+    probe = shipped["test", "en"][0].probes[0]
+    options = [probe.distractors[0].text, probe.answer, *(entry.text for entry in probe.distractors[1:])]
+    guess = Guess(probe=probe.id, lang="en", reader="x", date="", question=probe.question, options=options, choice="B")
+    wrong, other = guess.model_copy(update={"choice": "A"}), guess.model_copy(update={"reader": "y"})
+    stale = [
+        guess.model_copy(update={"question": probe.question + "!"}),
+        guess.model_copy(update={"options": [*options[:3], "No"]}),
+        guess.model_copy(update={"probe": "eicap-000-t"}),
+        guess.model_copy(update={"lang": "ar"}),
+    ]
+    both = {"probes": 1, "guesses": 2, "chose_the_key": 1.0, "all_chose_the_key": 1}
+    expected = dict.fromkeys((probe.layer, probe.difficulty, "all"), both)
+    assert description.options_alone([guess, other, *stale]) == expected
+    assert description.options_alone([guess, wrong])["all"] == {
+        "probes": 1,
+        "guesses": 2,
+        "chose_the_key": 0.5,
+        "all_chose_the_key": 0,
+    }
+    assert description.options_alone([guess])["all"]["all_chose_the_key"] == 0
+    assert description.options_alone(stale) == {}
+
+
 def test_agreement_by_hand() -> None:
     assert description.kappa([(0, 0), (1, 1), (2, 2), (3, 3)]) == 1.0
     # 6 of 8 agree; chance (4*3 + 4*5) / 64 = 0.5
@@ -168,7 +202,16 @@ def test_what_the_data_card_counts_outside_its_generated_part() -> None:
     for dialogue in test:
         levels[dialogue.id > "eicap-200"] |= {probe.difficulty for probe in dialogue.probes}
     assert levels == {False: {"moderate", "subtle"}, True: {"clear", "moderate"}}
-    assert f"Of the {sum(d.id > 'eicap-200' for d in test)} new dialogues" in card
+    answers = {probe.id: probe.answer for dialogue in test for probe in dialogue.probes}
+    hits: dict[bool, list[bool]] = defaultdict(list)
+    for guess in guesses():
+        hits[guess.probe > "eicap-200"].append(guess.chosen == answers[guess.probe])
+    old, new = (sum(hits[later]) / len(hits[later]) for later in (False, True))
+    assert f"{sum(d.id > 'eicap-200' for d in test)} new dialogues it is {new:.0%}, in the 99 others {old:.0%}" in (
+        card.replace(" %", "%")
+    )
+    both = hits[False] + hits[True]
+    assert f"{sum(both) / len(both):.0%} of {len(both):,} guesses" in card.replace(" %", "%")
 
 
 def test_the_vocabulary_is_the_taxonomy() -> None:

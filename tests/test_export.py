@@ -91,8 +91,8 @@ def test_what_the_card_names_is_there(folder: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
     assert "statistics.json" in links
     assert all((folder / link).is_file() for link in links)
-    assert json.loads((folder / "croissant.json").read_text(encoding="utf-8"))["version"] == "4.0.0"
-    assert "Task version 4-0." in (folder / "README.md").read_text(encoding="utf-8")
+    assert json.loads((folder / "croissant.json").read_text(encoding="utf-8"))["version"] == "5.0.0"
+    assert "Task version 5-0." in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_card_has_a_header_that_the_hub_reads(folder: Path) -> None:
@@ -101,7 +101,8 @@ def test_the_card_has_a_header_that_the_hub_reads(folder: Path) -> None:
     assert card.data.language == ["ar", "en"]
     assert {entry["config_name"] for entry in card.data.to_dict()["configs"]} == CONFIGS
     assert card.text.strip() == (SHIPPED / "DATACARD.md").read_text(encoding="utf-8").strip()
-    assert (folder / "validation.jsonl").read_bytes() == (SHIPPED / "validation.jsonl").read_bytes()
+    for record in ("validation.jsonl", "guesses.jsonl", "statistics.json"):
+        assert (folder / record).read_bytes() == (SHIPPED / record).read_bytes()
 
 
 def test_croissant_metadata_are_valid_and_yield_the_rows(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

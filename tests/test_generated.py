@@ -89,6 +89,26 @@ def test_the_filter_reads_every_repeat() -> None:
     assert AnswerFilter().apply([["B", "no idea", "Answer: D"]], [doc]) == [[1, None, 3]]
 
 
+def test_cached_requests_know_who_cuts_the_thinking_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `think_end_token` a text without the closing tag is a thought, with it it is the answer."""
+    from lm_eval.caching import cache
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path / "cache"))
+
+    def thinking(**metadata: str) -> bool:
+        manager = TaskManager(
+            include_path=str(TASKS), include_defaults=False, metadata={"eicap": {"data": str(TOY)}, **metadata}
+        )
+        task = manager.load(["eicap_cause_en_gen"])["tasks"]["eicap_cause_en_gen"]
+        task.build_all_requests(
+            cache_requests=True, apply_chat_template=True, fewshot_as_multiturn=True,
+            chat_template=lambda messages, add_generation_prompt=True: f"{messages[-1]['content']}<think>",
+        )  # fmt: skip
+        return bool(task.instances[0].doc["thinking"])
+
+    assert [thinking(), thinking(think_end_token="</think>"), thinking()] == [True, False, True]
+
+
 def test_accuracy_among_by_hand() -> None:
     assert metrics.accuracy_among([(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]) == 1 / 2
     assert math.isnan(metrics.accuracy_among([(0.0, 0.0)]))
@@ -104,6 +124,11 @@ def test_thinking_that_the_prompt_opens_and_the_limit_cuts_off() -> None:
         request = task.construct_requests(doc, ctx, metadata=(name, 0, 1))
         assert AnswerFilter().apply([["I think the answer is A, but"]], [request.doc]) == [[expected]]
         assert AnswerFilter().apply([["Hm.</think>B"]], [request.doc]) == [[1]]
+    for tag in ("<thought>", "<thinking>", "[THINK]", "<|START_THINKING|>", "<|begin_of_thought|>", "<seed:think>"):
+        request = task.construct_requests(doc, f"[|assistant|]{tag}\n", metadata=(name, 0, 1))
+        assert AnswerFilter().apply([["At first sight it is B. But"]], [request.doc]) == [[None]]
+        request = task.construct_requests(doc, f"{tag}x", metadata=(name, 0, 1))
+        assert not request.doc["thinking"]
     task.config.metadata["think_end_token"] = "</think>"  # lm-eval has cut the thinking off
     request = task.construct_requests(doc, "...<think>", metadata=(name, 0, 1))
     assert AnswerFilter().apply([["B"]], [request.doc]) == [[1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -214,6 +215,11 @@ def test_answers_that_no_model_gives(caplog: pytest.LogCaptureFixture, monkeypat
     with pytest.raises(EicapError) as caught:
         AnswerFilter().apply([[""], [" \n"]], docs)
     assert str(caught.value) == NOTHING
+    monkeypatch.setattr(UNPARSED, "seen", False)
+    caplog.set_level(logging.ERROR, "lm_eval")  # LMEVAL_LOG_LEVEL=ERROR
+    before = len(caplog.messages)
+    assert LocalChatCompletion.parse_generations(SimpleNamespace(), {"error": "overloaded"}) == [""]
+    assert (UNPARSED.seen, len(caplog.messages)) == (True, before)
     assert AnswerFilter().apply([[""], ["A"]], docs) == [[None], [0]]
     assert AnswerFilter().apply([], []) == []  # a process that was given no document
 

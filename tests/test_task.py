@@ -56,7 +56,7 @@ def test_each_yaml_is_short_and_complete(name: str) -> None:
     assert raw["task"] == name
     assert raw["tag"] == f"eicap_{layer}"
     assert raw["dataset_kwargs"] == {"layer": layer, "lang": lang}
-    assert raw["metadata"]["version"] == "4-0"
+    assert raw["metadata"]["version"] == "5-0"
     assert raw["description"] == prompts.instruction(lang, layer)
 
 

@@ -199,7 +199,7 @@ def test_the_hash_of_a_group_sees_its_tasks_and_how_they_are_averaged(tmp_path: 
     for old, new, seen in (
         ("  - eicap_cause_en\n", "", True),
         ("weight_by_size: false", "weight_by_size: true", True),
-        ('version: "4-0"', 'version: "4-1"', False),
+        ('version: "5-0"', 'version: "5-1"', False),
     ):
         assert old in text
         (tmp_path / "x.yaml").write_text(text.replace(old, new), encoding="utf-8")
