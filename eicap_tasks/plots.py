@@ -43,13 +43,12 @@ def figure(width: float, height: float) -> tuple[Any, Any]:
     return canvas, axes
 
 
-def dots(points: Sequence[Point], *, axis: str, percent: bool = True, reference: float | None = None) -> Any:
-    """Draw values with their intervals over the range that each may have: a dot or forest plot.
+def dots(points: Sequence[Point], *, axis: str, reference: float | None = None) -> Any:
+    """Draw shares, in percent, with their intervals over the range that each may have: a dot or forest plot.
 
     Args:
         points: The rows, from top to bottom.
         axis: What the numbers are.
-        percent: Whether the numbers are shares to be shown in percent.
         reference: Where a line marks chance, or no difference.
 
     Returns:
@@ -76,8 +75,7 @@ def dots(points: Sequence[Point], *, axis: str, percent: bool = True, reference:
     axes.set_yticks(list(rows), [_plain(point.label) for point in points])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
-    if percent:
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.set_xlabel(_plain(axis))
     return canvas
 

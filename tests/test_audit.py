@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from artificial import ARABIC, dialogue, dialogues
 from models import ScriptedModel, always_a, oracle
 
 from eicap_tasks import items, pages
-from eicap_tasks.audit import audit, report, shortcuts, tasks_of
+from eicap_tasks.audit import audit, overlap, report, shortcuts, tasks_of
 from eicap_tasks.audit.checks import Check, failures
 from eicap_tasks.audit.overlap import most_alike
 from eicap_tasks.audit.surface import lengths, opening_distance, positions
 from eicap_tasks.audit.yardstick import load_model, with_model
 from eicap_tasks.documents import Document
 from eicap_tasks.errors import EicapError
-from eicap_tasks.vocabulary import LANGUAGES
+from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 Plant = Callable[[dict[str, Any], int], None]
 
@@ -140,6 +141,16 @@ def tatweel(raw: dict[str, Any], number: int) -> None:
         raw["turns"][0]["text"] += " هـكذا"
 
 
+def tatweel_in_the_answer(raw: dict[str, Any], number: int) -> None:
+    if raw["lang"] == "ar" and number == 4:
+        raw["probes"][0]["answer"] += " هـكذا"
+
+
+def tatweel_in_a_distractor(raw: dict[str, Any], number: int) -> None:
+    if raw["lang"] == "ar" and number == 4:
+        raw["probes"][0]["distractors"][0]["text"] += " هـكذا"
+
+
 def latin(raw: dict[str, Any], number: int) -> None:
     if raw["lang"] == "ar":
         raw["setting"] += " ab"
@@ -179,6 +190,8 @@ def long_arabic(raw: dict[str, Any], number: int) -> None:
         (comma, "texts with one of , ; ?", "ar", "1"),
         (marks, "vowel signs per letter", "ar", None),
         (tatweel, "texts with tatweel", "ar", "1"),
+        (tatweel_in_the_answer, "texts with tatweel", "ar", "1"),
+        (tatweel_in_a_distractor, "texts with tatweel", "ar", "1"),
         (latin, "texts with letters of another script than Arabic's", "ar", None),
         (other_key, "dialogues with other probes, keys, turns or evidence", "en-ar", "1"),
         (long_arabic, "dialogues with a ratio outside 0.6 to 1.3", "en-ar", "1"),
@@ -204,6 +217,25 @@ def test_a_classifier_that_sees_the_last_turn_finds_an_option_that_repeats_it() 
     assert find(checks, "last visible turn", "cause_en").value == 1.0
     assert find(checks, "last visible turn", "cause_en").passed is None
     assert find(checks, "options alone", "cause_en").passed is True
+    own = [find(checks, "options alone", f"{layer}_en").value for layer in LAYERS]
+    together = find(checks, "options alone", "all")
+    assert together.value == pytest.approx(sum(own) / 4)
+    assert together.passed is None
+    assert together.interval is not None
+    assert together.interval[0] < together.value < together.interval[1]
+
+
+def test_of_several_equal_options_each_counts() -> None:
+    def plant(raw: dict[str, Any], number: int) -> None:
+        for probe in raw["probes"][:3]:
+            probe["answer"] = "she has five other words"
+
+    (dialogue,) = dialogues(1, ("en",), plant=plant)
+    assert [found[1::2] for found in overlap.near_duplicates([dialogue])] == [
+        (dialogue.probes[0].id, dialogue.probes[1].id), (dialogue.probes[0].id, dialogue.probes[2].id)
+    ]  # fmt: skip
+    check = find(list(overlap.overlap("en", [dialogue])), "options nearly equal to one of another probe", "en")
+    assert check.value == 3 / 16
 
 
 def test_a_dialogue_in_one_language_only_is_found() -> None:
@@ -384,6 +416,8 @@ def test_a_failed_check_ends_with_status_1_and_an_input_is_never_written_over(tm
 
 def test_text_of_an_item_is_escaped_in_the_page() -> None:
     check = Check("g", "<script>alert(1)</script>", "all", 0.5, detail='"><img src=x onerror=alert(1)>')
+    assert report._band(check) is None
+    assert report._band(replace(check, high=0.3)) == (None, 0.3)
     page = report.page([check], "<b>", "<i>")
     assert "<script>alert" not in page
     assert "<img" not in page

@@ -86,8 +86,9 @@ def _texts(dialogue: Dialogue) -> Iterator[tuple[str, str]]:
         yield f"turn {number}", turn.text
     for probe in dialogue.probes:
         yield f"{probe.id} question", probe.question
-        for text in (probe.answer, *(entry.text for entry in probe.distractors)):
-            yield f"{probe.id} option", text
+        yield f"{probe.id} answer", probe.answer
+        for number, entry in enumerate(probe.distractors, 1):
+            yield f"{probe.id} distractor {number}", entry.text
 
 
 def _size(dialogue: Dialogue) -> int:

@@ -42,8 +42,9 @@ def overlap(lang: str, dialogues: Sequence[Dialogue]) -> Iterator[Check]:
     near = near_duplicates(dialogues)
     total = 4 * sum(len(d.probes) for d in dialogues)
     detail = "; ".join(f"{one!r} ({place}) and {other!r} ({where})" for one, place, other, where in near[:3])
+    involved = {option for one, place, other, where in near for option in ((one, place), (other, where))}
     yield Check(
-        group, "options nearly equal to one of another probe", lang, 2 * len(near) / total, high=REPEATED, detail=detail
+        group, "options nearly equal to one of another probe", lang, len(involved) / total, high=REPEATED, detail=detail
     )
     names = Counter(name for d in dialogues for name in {s.name for s in d.speakers if s.role != "assistant"})
     name, count = names.most_common(1)[0]
@@ -77,6 +78,8 @@ def grams(dialogue: Dialogue) -> set[tuple[str, ...]]:
 def near_duplicates(dialogues: Sequence[Dialogue]) -> list[tuple[str, str, str, str]]:
     """List options of different probes with a Jaccard index of their words of at least 0.8: text, probe, text, probe.
 
+    Of several that are alike, each is listed with the first.
+
     Options of four words or fewer must be equal: "Relieved" and the like are in the nature of some questions, and
     equal ones of up to two words are passed over.
     """
@@ -101,7 +104,6 @@ def near_duplicates(dialogues: Sequence[Dialogue]) -> list[tuple[str, str, str, 
             if j > i and probe != other[2] and alike >= (NEAR if len(words) > 4 else 1.0):
                 found.append((text, probe, other[1], other[2]))
                 taken.add(j)
-                break
     return found
 
 

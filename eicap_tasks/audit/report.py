@@ -62,14 +62,17 @@ def as_json(checks: Sequence[Check], name: str, digest: str) -> str:
     return json.dumps(found, ensure_ascii=False, indent=1) + "\n"
 
 
+def _band(check: Check) -> tuple[float | None, float | None] | None:
+    return None if check.low is None and check.high is None else (check.low, check.high)
+
+
 def page(checks: Sequence[Check], name: str, summary: str) -> str:
     """Return all checks as a page with plots."""
     pictures = []
     for group, names in PLOTS.items():
         own = [c for c in checks if c.group == group and (not names or c.name in names)]
         points = [
-            plots.Point(f"{c.scope}: {c.name}", c.value, c.interval, (c.low, c.high), c.passed is not False)
-            for c in own
+            plots.Point(f"{c.scope}: {c.name}", c.value, c.interval, _band(c), c.passed is not False) for c in own
         ]
         if points:
             drawn = plots.svg(plots.dots(points, axis="shaded: allowed; dashed: chance", reference=0.25))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 from scipy import sparse
@@ -29,14 +30,16 @@ def shortcuts(tasks: dict[str, Sequence[Document]]) -> Iterator[Check]:
     """Yield, for every task and each kind of classifier, its accuracy against chance.
 
     That of the options alone passes where it is not significantly above chance: one-sided p at least 0.05 after Holm's
-    correction over the tasks, since of eight good tasks one would fail by luck alone in a third of all audits.
+    correction over the tasks, since of eight good tasks one would fail by luck alone in a third of all audits. All
+    tasks together, the versions of a dialogue in several languages as one cluster, are for information.
     """
     for name, last_turn in SEES.items():
-        found = {
-            scope: cluster_mean(hits(docs, last_turn), [doc["dialogue_id"] for doc in docs])
+        values = {
+            scope: (hits(docs, last_turn), [doc["dialogue_id"] for doc in docs])
             for scope, docs in tasks.items()
             if len({doc["dialogue_id"] for doc in docs}) >= FOLDS
         }
+        found = {scope: cluster_mean(own, dialogues) for scope, (own, dialogues) in values.items()}
         raw = {scope: estimate.p_above(CHANCE) for scope, estimate in found.items()}
         corrected = dict(zip(raw, holm(list(raw.values())), strict=True))
         for scope, estimate in found.items():
@@ -50,6 +53,17 @@ def shortcuts(tasks: dict[str, Sequence[Document]]) -> Iterator[Check]:
                 passes=None if last_turn else corrected[scope] >= SIGNIFICANT,
                 judged=estimate.count >= FEW,
                 detail=p if last_turn else f"{p}, allowed: at least 0.05",
+            )
+        if len(found) > 1:
+            every = cluster_mean(*(list(chain(*parts)) for parts in zip(*values.values(), strict=True)))
+            yield Check(
+                "classifier without the dialogue",
+                name,
+                "all",
+                every.mean,
+                interval=every.share_interval(),
+                judged=False,
+                detail=f"chance 25 %, p {every.p_above(CHANCE):.4f}, for information",
             )
 
 
