@@ -93,7 +93,7 @@ def show(
         "letters"
     ),
     data: Annotated[Path | None, typer.Option(help="Own items instead of the shipped ones.")] = None,
-    metadata: Annotated[str, typer.Option(help="The options of a run, as lm_eval takes them.")] = "{}",
+    metadata: Annotated[str, typer.Option(help="The options of a run, as a JSON object.")] = "{}",
 ) -> None:
     """Print exactly what a model is shown for one probe of the test split or of own items.
 
@@ -108,6 +108,8 @@ def show(
         chosen = options.parse(json.loads(metadata))
     except json.JSONDecodeError as error:
         raise EicapError(f"--metadata: found {metadata!r} ({error}), expected a JSON object") from error
+    if data and chosen.data:
+        raise EicapError(f"--data: found {data}, and {chosen.data} in --metadata, expected one of them")
     own = data or chosen.data
     test = items.load(own or items.shipped("test", lang))
     layers = {probe.id: probe.layer for dialogue in test if dialogue.lang == lang for probe in dialogue.probes}

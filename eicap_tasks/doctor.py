@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from http.client import InvalidURL
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -126,7 +126,7 @@ def hub(timeout_s: float = HUB_TIMEOUT_S) -> Finding:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=timeout_s)  # noqa: S310
     except urllib.error.HTTPError as error:
         return Finding("note", "model hub", f"{address} answers with status {error.code}", f"try again later; {local}")
-    except (OSError, InvalidURL) as error:
+    except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         return Finding("note", "model hub", f"{address} cannot be reached ({reason})", local)
     return Finding("ok", "model hub", f"{address} can be reached")

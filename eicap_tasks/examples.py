@@ -37,9 +37,9 @@ def check_count(count: int, available: int, task: str) -> None:
     """Refuse a `--num_fewshot` that there are not enough examples for.
 
     Raises:
-        EicapError: `count` is greater than `available`.
+        EicapError: `count` is greater than `available`, or below 0.
     """
-    if count > available:
+    if not 0 <= count <= available:
         raise EicapError(
             f"--num_fewshot: found {count}, allowed for {task}: 0 to {available}, the number of probes in the dev split"
         )

@@ -29,8 +29,8 @@ def own_names() -> list[str]:
 def run(arguments: Sequence[str]) -> None:
     """Run lm-eval in this process.
 
-    Tasks, options and own items are checked before a model is loaded. Where a name is not one of ours,
-    the built-in tasks are indexed too, as `lm_eval run` does.
+    Tasks, options and own items are checked before a model is loaded. Where a name is not one of ours, or a pattern
+    may mean others too, the built-in tasks are indexed as well, as `lm_eval run` does.
 
     Args:
         arguments: The arguments of `lm_eval run`, without the command's name.
@@ -52,18 +52,23 @@ def run(arguments: Sequence[str]) -> None:
     if not wanted:
         raise EicapError("--tasks: found none, expected one or more, such as eicap_en; eicap run --help has an example")
     ours = own_names()
-    others = [name for name in wanted if not any(fnmatchcase(own, name) for own in ours)]
+    others = [
+        name
+        for name in wanted
+        if name not in ours and not (name.startswith("eicap") and any(fnmatchcase(own, name) for own in ours))
+    ]
     evaluate, manager = lm_eval.simple_evaluate, lm_eval.tasks.TaskManager
     if not others:
         metadata = given["model_args"] | given["metadata"]  # as lm-eval does
         _check(wanted, metadata, given.get("num_fewshot") or 0)
-        folders = [str(TASKS), *([given["include_path"]] if given.get("include_path") else [])]
-        lm_eval.tasks.TaskManager = partial(_manager, folders)
+    folders = [str(TASKS), *([given["include_path"]] if given.get("include_path") else [])]
+    lm_eval.tasks.TaskManager = partial(_manager, folders, bool(others))
     signed: list[str] = []
     lm_eval.simple_evaluate = _remembering(evaluate, signed)
     try:
         cli.execute(parsed)
-        print("\n".join(["Signatures:", *signed]) if signed else "", flush=True)
+        if signed:
+            print("\n".join(["Signatures:", *signed]), flush=True)
     except ValueError as error:
         if not str(error).startswith("Tasks not found") or isinstance(error, EicapError):
             raise
@@ -85,11 +90,11 @@ def _remembering(evaluate: Callable[..., Any], signed: list[str]) -> Callable[..
     return wrapped
 
 
-def _manager(folders: list[str], *, metadata: Any = None, **kwargs: Any) -> Any:
-    """Stand in for lm-eval's TaskManager: our folder and the user's, nothing else."""
+def _manager(folders: list[str], built_in: bool, *, metadata: Any = None, **kwargs: Any) -> Any:
+    """Stand in for lm-eval's TaskManager: our folder and the user's, and lm-eval's own tasks where they are wanted."""
     from lm_eval.tasks.manager import TaskManager
 
-    return TaskManager(include_path=folders, include_defaults=False, metadata=metadata)
+    return TaskManager(include_path=folders, include_defaults=built_in, metadata=metadata)
 
 
 def _parse(cli: Any) -> tuple[Any, dict[str, Any]]:
@@ -110,7 +115,7 @@ def _parse(cli: Any) -> tuple[Any, dict[str, Any]]:
         if key not in known:
             hint = nearest(str(key), known)
             raise EicapError(f"{parsed.config}: found {key!r}, allowed: {', '.join(known)}{hint}")
-    given = from_file | {name: value for name, value in vars(parsed).items() if value}
+    given = from_file | {name: value for name, value in vars(parsed).items() if value or value == 0}  # as lm-eval does
     for key in ("model_args", "metadata"):
         given[key] = _values(given.get(key), f"{parsed.config}: {key}")
     if (given.get("log_samples") or given.get("predict_only")) and not given.get("output_path"):
@@ -135,7 +140,7 @@ def _values(given: Any, where: str) -> dict[str, Any]:
 def _check(names: list[str], metadata: dict[str, Any], num_fewshot: int) -> None:
     """Load the tasks once before the model is, so that what is wrong with them costs no time."""
     preflight.check(metadata)
-    manager = _manager([str(TASKS)], metadata=metadata)
+    manager = _manager([str(TASKS)], False, metadata=metadata)
     try:
         loaded = manager.load(manager.match_tasks(names))["tasks"]
         for name, task in loaded.items():

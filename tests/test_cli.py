@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -99,6 +100,14 @@ def test_show_knows_the_options_of_a_run() -> None:
             ["run", "--model", "dummy", "--tasks", "eicap_en", "--num_fewshot", "99"],
             "--num_fewshot: found 99, allowed for",
         ),
+        (
+            ["run", "--model", "dummy", "--tasks", "eicap_en", "--num_fewshot", "-1"],
+            "--num_fewshot: found -1, allowed for eicap_tracking_en: 0 to 16",
+        ),
+        (
+            ["show", "toy-chat-t", "--data", str(TOY), "--metadata", '{"eicap": {"data": "x.jsonl"}}'],
+            "toy.jsonl, and x.jsonl in --metadata, expected one of them",
+        ),
         (["run", "--model", "dummy"], "--tasks: found none, expected one or more, such as eicap_en"),
         (["run", "--config", "none.yaml"], "--config: Config file not found"),
         (["run", "--config", "run.yaml"], "metadata eicap.date: found an unknown option"),
@@ -169,6 +178,9 @@ def test_a_config_file_with_values_as_lm_eval_writes_them(tmp_path: Path, monkey
     monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--config", "run.yaml"])
     given = runner._parse(HarnessCLI())[1]
     assert (given["model_args"], given["metadata"]) == ({"pretrained": "x", "dtype": "float32"}, {"eicap": 3})
+    Path("run.yaml").write_text("num_fewshot: 99\n")
+    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", "--config", "run.yaml", "--num_fewshot", "0"])
+    assert runner._parse(HarnessCLI())[1]["num_fewshot"] == 0
 
 
 @pytest.mark.parametrize("program", ["lm_eval", "eicap_tasks.cli"])
@@ -239,10 +251,31 @@ def test_run_finds_tasks_of_lm_eval_too(capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr(sys, "argv", [])
     run(["--model", "dummy", "--tasks", "eicap_en,arc_easy"])
     assert indexed[-1] is True
+    run(["--model", "dummy", "--tasks", "*cause_en"])  # may mean others, too
+    assert indexed[-1] is True
     before = lm_eval.tasks.TaskManager, lm_eval.simple_evaluate
     run(["--model", "dummy", "--tasks", "eicap_e*"])
     assert indexed[-1] is False
     assert (lm_eval.tasks.TaskManager, lm_eval.simple_evaluate) == before
+
+
+def test_run_mixes_tasks_without_the_hook(tmp_path: Path) -> None:
+    """`eicap doctor` names `eicap run` for where the hook does not work."""
+    arguments = ["--model", "dummy", "--tasks", "eicap_cause_en,toy", "--include_path", str(tmp_path), "--limit", "1"]
+    (tmp_path / "items.json").write_text('[{"q": "x"}]')
+    (tmp_path / "toy.yaml").write_text(
+        "task: toy\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'items.json'}}}}}\n"
+        "test_split: test\ndoc_to_text: '{{q}}'\ndoc_to_target: 'y'\noutput_type: generate_until\n"
+        "generation_kwargs: {until: ['\\n']}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "eicap_tasks.cli", "run", *arguments],
+        env={**os.environ, "EICAP_NO_HOOK": "1"}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "|eicap_cause_en" in done.stdout
+    assert "|toy" in done.stdout
 
 
 def test_own_names() -> None:
@@ -307,5 +340,7 @@ def test_hub_reached_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
     server.server_close()
     assert hub(timeout_s=1).status == "note"
     assert "cannot be reached" in hub(timeout_s=1).detail
+    monkeypatch.setenv("HF_ENDPOINT", "http://[x")
+    assert hub().detail == "http://[x cannot be reached (Invalid IPv6 URL)"
     monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
     assert hub().status == "problem"
