@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
@@ -38,8 +39,8 @@ class Difference:
         base: Mean score of the base, 0 to 1.
         score: Mean score of the other run.
         difference: `score - base`.
-        interval: 95 % interval of the difference, by cluster bootstrap over dialogues; None where one dialogue, or the
-            same difference in all of them, leave nothing to resample.
+        interval: 95 % interval of the difference, by cluster bootstrap over dialogues; None with fewer than five, or
+            the same difference in all.
         p: Two-sided p value of a sign-flip test over dialogues.
         mcnemar_p: Exact p value of McNemar's test, which takes probes for independent; None for scores between 0 and 1.
         holm_p: `p` corrected for the number of rows in the family.
@@ -87,7 +88,7 @@ class Difference:
 
     @property
     def sentence(self) -> str:
-        """What the row means, in words."""
+        """What the row means, in words; where several runs are compared, `lines` puts their names before it."""
         change = f"{tables.points(self.difference)} points {tables.interval(self.interval, signed=True)}"
         if self.significant:
             return f"{self.group}: {change}, significant after correction"
@@ -165,6 +166,9 @@ def compare(
     """
     if not others:
         raise EicapError("found one run, expected a base and one or more to compare with it")
+    for name, count in Counter(run.name for run in others).items():
+        if count > 1:
+            raise EicapError(f"found {count} runs of the name {name} to compare, expected NAME=PATH to tell them apart")
     shared = [form for form in base.formats if all(form in run.formats for run in others)]
     chosen = format or next(iter(shared), None)
     if chosen not in shared:
@@ -212,6 +216,8 @@ def _remarks(base: Run, other: Run) -> Iterator[str]:
     for run in (base, other):
         if run.partial:
             yield f"{run.name} is partial: {run.partial[0]}{' and others' if len(run.partial) > 1 else ''}"
+    for shown in dict.fromkeys(shown for run in (base, other) for shown in run.blind):
+        yield f"the models did not see the dialogue, but {shown}: no measure of EI"
     for part in SOFTWARE:
         versions = {task.signature.get(part, "unknown") for run in (base, other) for task in run.tasks.values()}
         if len(versions) > 1:
@@ -237,7 +243,6 @@ def _differences(
     p_values = statistics.sign_flip_p(columns, clusters, resamples, seed)
     for column, (family, group, mask) in enumerate(groups):
         estimate = statistics.cluster_mean(change[mask], clusters[mask])
-        varied = bool(estimate.se) or not change[mask].any()
         yield Difference(
             other=other.name,
             family=family,
@@ -247,7 +252,7 @@ def _differences(
             base=float(scores[0][mask].mean()),
             score=float(scores[1][mask].mean()),
             difference=estimate.mean,
-            interval=statistics.percentile_interval(means[:, column]) if varied else None,
+            interval=statistics.percentile_interval(means[:, column], estimate.clusters),
             p=float(p_values[column]),
             mcnemar_p=statistics.mcnemar_p(scores[0][mask], scores[1][mask]),
             holm_p=float(p_values[column]),
@@ -385,15 +390,19 @@ NOTE: Final = (
 )
 
 
+def lines(comparison: Comparison) -> list[str]:
+    """Return the sentences of all rows, with the name of the run where several are compared with the base."""
+    several = len({row.other for row in comparison.rows}) > 1
+    return [f"{row.other}: {row.sentence}" if several else row.sentence for row in comparison.rows]
+
+
 def as_markdown(comparison: Comparison) -> str:
     """Return a comparison as Markdown."""
     how = f"Format {comparison.format}, score {comparison.metric}."
     parts = [f"# Compared with {tables.plain(comparison.base)}\n", f"{how} {NOTE}\n"]
     parts += [f"> {tables.plain(note)}\n" for note in comparison.notes]
     parts += [f"## {table.title}\n\n{tables.markdown(table.rows)}" for table in tables_of(comparison)]
-    several = len({row.other for row in comparison.rows}) > 1
-    lines = [f"{row.other}: {row.sentence}" if several else row.sentence for row in comparison.rows]
-    parts += ["".join(f"- {tables.plain(line)}\n" for line in lines), "## Signatures\n"]
+    parts += ["".join(f"- {tables.plain(line)}\n" for line in lines(comparison)), "## Signatures\n"]
     for name, signatures in comparison.signatures.items():
         parts += [f"{tables.plain(name)}:\n", tables.verbatim(signatures)]
     return "\n".join(parts)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from eicap_tasks import pages, statistics, tables
 from eicap_tasks.errors import EicapError, nearest, safe
-from eicap_tasks.results import ENDINGS, LATEST, LONGEST, TASK_NAME, Run, TaskRun, identifier, whole
+from eicap_tasks.results import FORMATS, LATEST, LONGEST, TASK_NAME, Run, TaskRun, identifier, whole
 from eicap_tasks.vocabulary import LANGUAGES, LAYERS
 
 RESAMPLES: Final = 2000
@@ -69,7 +69,7 @@ class Standing:
     Attributes:
         name: The model.
         overall: Mean of the tasks' accuracies, layers and languages weighing the same; None where tasks are lacking.
-        interval: Its 95 % interval, by cluster bootstrap over dialogues; None with one dialogue.
+        interval: Its 95 % interval, by cluster bootstrap over dialogues; None with fewer than five.
         rank: Best and worst rank that the data allow; None for a model that lacks tasks, and with too few dialogues.
         tasks: Task -> accuracy.
         circular: Mean of the circular tasks' accuracies; None where one of them is missing.
@@ -110,18 +110,20 @@ def entry(run: Run, format: str = "letters") -> Entry:
         format: The format that ranks; circular accuracy comes from the tasks of that format beside it.
 
     Raises:
-        EicapError: The format is unknown, the run has no task of it, asked only some probes, or says too much of its
-            model.
+        EicapError: The format is unknown, the run has no task of it, asked only some probes, did not show the
+            dialogue, or says too much of its model.
     """
-    if format not in ENDINGS.values():
-        allowed = ", ".join(ENDINGS.values())
-        raise EicapError(f"--format: found {format!r}, allowed: {allowed}{nearest(format, ENDINGS.values())}")
+    if format not in FORMATS:
+        allowed = ", ".join(FORMATS)
+        raise EicapError(f"--format: found {format!r}, allowed: {allowed}{nearest(format, FORMATS)}")
     own = run.of(format)
     if not own.tasks and "circular" not in run.formats:
         raise EicapError(f"{run.source}: found the formats {', '.join(run.formats)}, expected {format} among them")
     circular = run.of("circular")
     if partial := own.partial or circular.partial:
         raise EicapError(f"{run.source}: found a partial run ({partial[0]}), expected all probes (no --limit)")
+    if run.blind:
+        raise EicapError(f"{run.source}: found a run that showed {run.blind[0]}, expected one that showed the dialogue")
     ending = {"letters": ""}.get(format, f"_{format}")
     model = ", ".join(sorted({task.signature.get("model", "unknown") for task in run.tasks.values()}))
     if len(model) > LONGEST:
@@ -249,13 +251,14 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
     """Rank models.
 
     Every pair of models with all tasks is compared: two differ where their studentized paired difference is beyond
-    what the largest of all pairs reaches by chance in 95 % of bootstrap resamples. A model's best rank is one more
-    than the number of models that are better, its worst rank counts those that are worse: simultaneous 95 % confidence
-    sets for all ranks (Mogstad, Romano, Shaikh & Wilhelm 2024, Inference for Ranks; Romano & Wolf 2005).
+    what the largest of all pairs reaches by chance in 95 % of bootstrap resamples, widened for the number of
+    dialogues (`statistics.widened`). A model's best rank is one more than the number of models that are better, its
+    worst rank counts those that are worse: simultaneous 95 % confidence sets for all ranks (Mogstad, Romano, Shaikh &
+    Wilhelm 2024, Inference for Ranks; Romano & Wolf 2005).
 
     Args:
         entries: The models; those that lack tasks which others have are listed last, without a rank. With fewer than
-            `LEAST_DIALOGUES` dialogues none has one.
+            `LEAST_DIALOGUES` dialogues in some task none has one.
         resamples: Resamples of the cluster bootstrap over dialogues.
         seed: Seed of the draws.
 
@@ -284,8 +287,9 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
     if len(means) < resamples / 2:
         raise EicapError("found too few dialogues in some task to rank by, expected more")
     complete = [i for i in range(len(entries)) if not np.isnan(observed[i]).any()]
-    ranks = _ranks(observed[complete].mean(axis=1), means[:, complete].mean(axis=2))
-    few = number < LEAST_DIALOGUES
+    fewest, thinnest = min((len({dialogues[probe] for t, probe in probes if t == task}), task) for task in tasks)
+    few = fewest < LEAST_DIALOGUES
+    ranks = [] if few else _ranks(observed[complete].mean(axis=1), means[:, complete].mean(axis=2), fewest)
     form = next(one.settings[task].get("format", "unknown") for one in entries for task in one.scores)
     made = []
     for i, one in enumerate(entries):
@@ -294,7 +298,7 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
         if i not in complete:
             lacks.append(f"no rank: found {int(present.sum())} of {len(tasks)} tasks")
         elif few:
-            lacks.append(f"no rank: found {number} dialogues, expected {LEAST_DIALOGUES} or more")
+            lacks.append(f"no rank: found {fewest} dialogues in {thinnest}, expected {LEAST_DIALOGUES} or more")
         rotated = [one.circular[f"{task}{CIRCULAR}"] for task in tasks if f"{task}{CIRCULAR}" in one.circular]
         if 0 < len(rotated) < len(tasks):
             lacks.append(f"circular accuracy left out: found {len(rotated)} of {len(tasks)} tasks")
@@ -302,8 +306,8 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
             Standing(
                 one.name,
                 float(observed[i].mean()) if i in complete else None,
-                statistics.percentile_interval(means[:, i].mean(axis=1).astype(float))
-                if i in complete and number > 1
+                statistics.percentile_interval(means[:, i].mean(axis=1).astype(float), fewest)
+                if i in complete
                 else None,
                 ranks[complete.index(i)] if i in complete and not few else None,
                 {task: float(observed[i, k]) for k, task in enumerate(tasks) if present[k]},
@@ -315,7 +319,7 @@ def standings(entries: Sequence[Entry], resamples: int = RESAMPLES, seed: int = 
     return sorted(made, key=lambda s: (s.overall is None, -(s.overall or 0.0), s.name))
 
 
-def _ranks(overall: NDArray[np.float64], resampled: NDArray[np.float32]) -> list[tuple[int, int]]:
+def _ranks(overall: NDArray[np.float64], resampled: NDArray[np.float32], clusters: int) -> list[tuple[int, int]]:
     """Return best and worst rank of every model: scores of shape (models,), resampled ones (resamples, models)."""
     count = len(overall)
     errors = np.zeros((count, count))
@@ -328,7 +332,7 @@ def _ranks(overall: NDArray[np.float64], resampled: NDArray[np.float32]) -> list
         if varying.any():
             studentized = np.abs(drawn[:, varying] - true[varying]) / spread[varying]
             largest = np.maximum(largest, studentized.max(axis=1))
-    critical = float(np.quantile(largest, statistics.LEVEL)) if count > 1 else 0.0
+    critical = statistics.widened(float(np.quantile(largest, statistics.LEVEL)), clusters)
     gaps = overall[:, None] - overall[None, :]
     better = gaps > critical * errors + 1e-12
     return [(1 + int(better[:, i].sum()), count - int(better[i].sum())) for i in range(count)]

@@ -101,7 +101,10 @@ def _scores(probes: pd.DataFrame) -> Section:
         rows.append(_row("task", f"all, {LANGUAGES[lang]['name']}", own["acc"], own["dialogue"]))
     if len(set(probes["lang"])) > 1:
         rows.append(_row("task", "all", probes["acc"], probes["dialogue"]))
-    note = "Guessing gives 25.0. Intervals: Wilson's, with the number of probes that clustering by dialogue leaves."
+    note = (
+        "Guessing gives 25.0. Intervals: Wilson's, with the number of probes that clustering by dialogue leaves. "
+        "Several tasks together: each probe weighs the same."
+    )
     return Section("scores", "Accuracy by layer and language", note, tuple(rows))
 
 
@@ -280,9 +283,8 @@ def notes(run: Run, formats: Sequence[str] = ()) -> list[str]:
     others = [form for form in formats if form not in run.formats]
     found += [f"also in this run: {', '.join(others)} (--format)"] if others else []
     versions = {f"{task.signature.get('version')}" for task in run.tasks.values()}
-    shown = {task.signature.get("show", "dialogue") for task in run.tasks.values()} - {"dialogue"}
     found += [f"tasks of several versions: {', '.join(sorted(versions))}"] if len(versions) > 1 else []
-    found += [f"the model did not see the dialogue, but {', '.join(sorted(shown))}: no measure of EI"] if shown else []
+    found += [f"the model did not see the dialogue, but {', '.join(run.blind)}: no measure of EI"] if run.blind else []
     missing = [f"{layer}_{lang}" for lang in LANGUAGES for layer in LAYERS
                if not any((t.layer, t.lang) == (layer, lang) for t in run.tasks.values())]  # fmt: skip
     return found + ([f"not in this run: {', '.join(missing)}"] if missing else [])

@@ -34,7 +34,7 @@ Made = TypeVar("Made")
 OPTIONS: Final = 4
 LONGEST: Final = 4000
 """So many characters may a value have that tells runs apart, such as the path of a model: it is never cut."""
-ENDINGS: Final = {"": "letters", "_circular": "circular", "_gen": "gen", "_cf": "cf", "_chain": "chain"}
+FORMATS: Final = ("letters", "circular", "gen", "cf", "chain")
 LATEST: Final = 4e9
 """No run began later than in the year 2096."""
 TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?$")
@@ -118,6 +118,11 @@ class Run:
         """Tasks of which only some probes were asked, each as "NAME: 40 of 200 probes"."""
         return [f"{task.name}: {task.asked} of {task.total} probes" for task in self.tasks.values() if task.partial]
 
+    @property
+    def blind(self) -> list[str]:
+        """What tasks showed in place of the dialogue ("choices", "last_turn"): no measure of emotional intelligence."""
+        return sorted({task.signature.get("show", "dialogue") for task in self.tasks.values()} - {"dialogue"})
+
     def of(self, format: str) -> Run:
         """Return the run with the tasks of one format only."""
         tasks = {name: task for name, task in self.tasks.items() if task.format == format}
@@ -126,8 +131,8 @@ class Run:
 
     @property
     def formats(self) -> list[str]:
-        """The formats of its tasks, in the order of `ENDINGS`."""
-        return [form for form in ENDINGS.values() if any(task.format == form for task in self.tasks.values())]
+        """The formats of its tasks, in the order of `FORMATS`."""
+        return [form for form in FORMATS if any(task.format == form for task in self.tasks.values())]
 
 
 def find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
@@ -358,7 +363,7 @@ def _task(path: Path, name: str, config: dict[str, Any], raw: dict[str, Any]) ->
     layer, lang = (str((config.get("dataset_kwargs") or {}).get(key)) for key in ("layer", "lang"))
     counts = (raw.get("n-samples") or {}).get(name) or {}
     asked, total = counts.get("effective"), counts.get("original")
-    known = layer in LAYERS and lang in LANGUAGES and parts.get("format") in ENDINGS.values()
+    known = layer in LAYERS and lang in LANGUAGES and parts.get("format") in FORMATS
     if not known or not isinstance(asked, int) or not isinstance(total, int) or not TASK_NAME.fullmatch(name):
         raise EicapError(f"{path}: found the task {safe(name)!r} without layer, language, format or counts of samples")
     made = config.get("generation_kwargs")

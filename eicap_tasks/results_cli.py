@@ -102,9 +102,9 @@ def compare(
         console.print(Text(note, style="yellow"))
     for row_set in comparison.tables_of(found):
         console.print(tables.terminal(row_set.rows, row_set.title))
-    for row in found.rows:
+    for row, line in zip(found.rows, comparison.lines(found), strict=True):
         style = "green" if row.significant and row.difference > 0 else "red" if row.significant else ""
-        console.print(Text(f"{row.other}: {row.sentence}" if len(others) > 1 else row.sentence, style=style))
+        console.print(Text(line, style=style))
     fallen = comparison.regressions(found, fail_on_regression or [])
     if fallen:
         typer.echo("\n".join(f"regression: {sentence}" for sentence in fallen), err=True)

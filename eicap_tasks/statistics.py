@@ -6,6 +6,7 @@ functions over numpy arrays; scipy and statsmodels where they have what is neede
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,7 +27,7 @@ class Estimate:
 
     Attributes:
         mean: The mean.
-        se: Its cluster-robust standard error; None where there is one cluster only.
+        se: Its cluster-robust standard error, 0.0 where clusters do not differ; None where there is one cluster only.
         count: Number of values.
         clusters: Number of clusters.
     """
@@ -39,9 +40,9 @@ class Estimate:
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
         """Return the confidence interval of the mean: Student's t with clusters - 1 degrees of freedom.
 
-        None where the standard error is not defined.
+        None where the standard error is not defined, or 0: clusters that do not differ say nothing of others.
         """
-        if self.se is None:
+        if not self.se:
             return None
         reach = float(stats.t.ppf(0.5 + level / 2, self.clusters - 1)) * self.se
         return self.mean - reach, self.mean + reach
@@ -56,7 +57,7 @@ class Estimate:
         if self.se is None:
             return None
         spread = self.mean * (1 - self.mean)
-        trials = min(self.count, spread / self.se**2) if self.se > 1e-12 and spread > 0 else self.clusters
+        trials = min(self.count, spread / self.se**2) if self.se and spread > 0 else self.clusters
         z = float(stats.t.ppf(0.5 + level / 2, self.clusters - 1))
         center = (self.mean + z**2 / (2 * trials)) / (1 + z**2 / trials)
         reach = z / (1 + z**2 / trials) * float(np.sqrt(spread / trials + z**2 / (4 * trials**2)))
@@ -106,10 +107,12 @@ def cluster_mean(values: Sequence[float] | NDArray[Any], clusters: Sequence[Any]
         return Estimate(mean, None, array.size, 1)
     sums = np.bincount(groups, weights=array - mean)
     se = float(np.sqrt(number / (number - 1) * np.sum(sums**2))) / array.size
-    return Estimate(mean, se, array.size, number)
+    return Estimate(mean, se if se > 1e-12 else 0.0, array.size, number)
 
 
 RESAMPLES: Final = 10_000
+LEAST_CLUSTERS: Final = 5
+"""With fewer, no interval is read off resamples: they cannot reach far enough."""
 _CHUNK: Final = 500
 """Resamples drawn at a time: memory stays below 100 MB for 10,000 dialogues."""
 
@@ -154,10 +157,35 @@ def bootstrap_means(
     return np.concatenate(means)
 
 
-def percentile_interval(means: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
-    """Return the percentile interval of resampled means, shape (resamples,); NaN ones are left out."""
-    low, high = np.nanquantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
+def widened(z: float, clusters: int) -> float:
+    """Widen a critical value of the bootstrap for few clusters: from the normal distribution to Student's t.
+
+    Resampling G clusters makes means too little spread, by the factor sqrt((G - 1) / G), and takes their spread for
+    known (Hesterberg 2015, What Teachers Should Know about the Bootstrap, section 5: expanded percentile interval).
+
+    Args:
+        z: Critical value in standard errors, 0 or more.
+        clusters: G, 2 or more.
+    """
+    return math.sqrt(clusters / (clusters - 1)) * float(stats.t.isf(stats.norm.sf(z), clusters - 1))
+
+
+def percentile_interval(means: NDArray[np.float64], clusters: int, level: float = LEVEL) -> tuple[float, float] | None:
+    """Return the percentile interval of resampled means, expanded as `widened` says.
+
+    Args:
+        means: Shape (resamples,); NaN ones are left out.
+        clusters: Number of clusters that were resampled.
+        level: Confidence level.
+
+    Returns:
+        The interval; None with fewer than `LEAST_CLUSTERS` clusters, and where nothing varies.
+    """
+    if clusters < LEAST_CLUSTERS:
+        return None
+    tail = float(stats.norm.sf(widened(float(stats.norm.ppf(0.5 + level / 2)), clusters)))
+    low, high = np.nanquantile(means, [tail, 1 - tail])
+    return (float(low), float(high)) if high - low > 1e-9 else None
 
 
 def sign_flip_p(
@@ -167,12 +195,13 @@ def sign_flip_p(
 
     Under the null hypothesis the two runs could change places in any dialogue, so the sign of each cluster's sum of
     differences is a coin's (Fisher's randomization test; Noreen 1989, Computer-Intensive Methods for Testing
-    Hypotheses). With one probe to a cluster this is McNemar's test with drawn instead of counted arrangements.
+    Hypotheses). With one probe to a cluster this is McNemar's test. All arrangements are counted where they are not
+    more than `resamples`; else so many are drawn.
 
     Args:
         differences: Shape (n, columns); NaN where a probe does not belong to a column's group.
         clusters: Number of the cluster of each row, shape (n,).
-        resamples: Number of arrangements drawn.
+        resamples: Number of arrangements drawn, where they are.
         seed: Seed of the draws.
 
     Returns:
@@ -182,6 +211,9 @@ def sign_flip_p(
     sums = np.zeros((number, differences.shape[1]))
     np.add.at(sums, clusters, np.nan_to_num(differences))
     found = np.abs(sums.sum(axis=0)) - 1e-6
+    if 2**number <= resamples:
+        every = (np.arange(2**number)[:, None] >> np.arange(number) & 1) * 2 - 1
+        return np.asarray((np.abs(every @ sums) >= found).mean(axis=0))
     single = sums.astype(np.float32)
     draws, extreme = np.random.default_rng(seed), np.zeros(differences.shape[1])
     for start in range(0, resamples, _CHUNK):

@@ -70,11 +70,8 @@ def files(run: Run, model_id: str, dataset_id: str | None = None, *, model_index
         raise EicapError(f"{run.source}: found no date of the run, expected the file as lm-eval wrote it")
     if run.partial:
         raise EicapError(f"{run.source}: found a partial run ({run.partial[0]}), expected all probes (no --limit)")
-    blind = [task.name for task in run.tasks.values() if task.signature.get("show", "dialogue") != "dialogue"]
-    if blind:
-        raise EicapError(
-            f"{run.source}: found {blind[0]} asked without the dialogue, expected scores of the whole items"
-        )
+    if run.blind:
+        raise EicapError(f"{run.source}: found a run that showed {run.blind[0]}, expected one that showed the dialogue")
     when = datetime.datetime.fromtimestamp(run.date, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     groups: dict[str, list[TaskRun]] = {}
     for task in sorted(run.tasks.values(), key=lambda t: t.name):

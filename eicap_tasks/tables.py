@@ -72,9 +72,9 @@ def _harmless(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def percent(value: float | None, digits: int = 1) -> str:
+def percent(value: float | None) -> str:
     """Show a share in percent without its sign: 0.614 -> "61.4"; nothing as "–"."""
-    return "–" if value is None or value != value else f"{100 * value:.{digits}f}"
+    return "–" if value is None or value != value else f"{100 * value:.1f}"
 
 
 def points(value: float | None) -> str:

@@ -116,7 +116,7 @@ def test_error_rates_over_two_thousand_pairs_of_runs(monkeypatch: pytest.MonkeyP
 def test_identical_runs_have_exactly_no_difference(pair: tuple[Any, Any]) -> None:
     run = made_up("a", pair[0])
     for row in compare(run, [made_up("b", pair[0])]).rows:
-        assert (row.difference, row.interval, row.p, row.mcnemar_p, row.holm_p) == (0.0, (0.0, 0.0), 1.0, 1.0, 1.0)
+        assert (row.difference, row.interval, row.p, row.mcnemar_p, row.holm_p) == (0.0, None, 1.0, 1.0, 1.0)
         assert row.detectable is None
         assert row.sentence == f"{row.group}: no difference at all, {row.probes} probes scored the same"
 
@@ -132,7 +132,7 @@ def test_identical_runs_have_exactly_no_difference(pair: tuple[Any, Any]) -> Non
 def test_all_right_and_all_wrong(base: Any, other: Any, difference: float) -> None:
     rows = compare(made_up("a", base), [made_up("b", other)]).rows
     assert {row.difference for row in rows} == {difference}
-    assert {row.interval for row in rows} == {None if difference else (0.0, 0.0)}
+    assert {row.interval for row in rows} == {None}
     if difference:
         assert rows[0].sentence == f"tracking: {100 * difference:+.1f} points –, significant after correction"
     assert all(row.significant == (difference != 0) for row in rows)
@@ -285,6 +285,24 @@ def test_missing_probes_are_named(pair: tuple[Any, Any]) -> None:
     short = made_up("short", pair[0][:99])
     with pytest.raises(EicapError, match=r"found 1 probes in one run only \(d00099-2-0\), expected the same probes"):
         compare(made_up("before", pair[0]), [short])
+
+
+def test_runs_that_cannot_be_told_apart_are_refused(pair: tuple[Any, Any]) -> None:
+    base, other = made_up("a", pair[0]), made_up("b", pair[1])
+    with pytest.raises(EicapError, match=r"^found 2 runs of the name b to compare, expected NAME=PATH"):
+        compare(base, [other, other])
+
+
+def test_lines_name_the_run_where_there_are_several(pair: tuple[Any, Any]) -> None:
+    base, other = made_up("a", pair[0]), made_up("b", pair[0])
+    alone = "tracking: no difference at all, 200 probes scored the same"
+    assert comparison.lines(compare(base, [other]))[0] == alone
+    assert comparison.lines(compare(base, [other, made_up("c", pair[0])]))[0] == f"b: {alone}"
+
+
+def test_runs_without_the_dialogue_come_with_a_note(pair: tuple[Any, Any]) -> None:
+    blind = [made_up(name, scores, signature={"show": "choices"}) for name, scores in zip("ab", pair, strict=True)]
+    assert compare(blind[0], blind[1:]).notes == ("the models did not see the dialogue, but choices: no measure of EI",)
 
 
 def test_unknown_names_are_refused(pair: tuple[Any, Any]) -> None:

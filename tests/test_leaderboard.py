@@ -75,6 +75,30 @@ def test_rank_intervals_hold_all_true_ranks_in_95_of_100_leaderboards() -> None:
     assert kept >= 91  # 95 less two standard errors
 
 
+@pytest.mark.slow
+def test_of_twelve_equal_models_few_are_told_apart_with_the_fewest_dialogues() -> None:
+    """With 20 dialogues and no correction for so few, one in four such leaderboards tells equals apart."""
+    rng = np.random.default_rng(5)
+    kept = 0
+    for _ in range(200):
+        dialogue, taste = rng.normal(0, 0.8, (20, 1, 1)), rng.normal(0, 0.6, (20, 12, 1))
+        right = (rng.random((20, 12, 8)) < 1 / (1 + np.exp(-dialogue - taste))).mean(axis=2)
+        resampled = right[rng.integers(0, 20, (500, 20))].mean(axis=1).astype(np.float32)
+        kept += leaderboard._ranks(right.mean(axis=0), resampled, 20) == [(1, 12)] * 12
+    assert kept >= 180  # 95 % less three standard errors; the formula is approximate
+
+
+def test_a_task_of_few_dialogues_leaves_models_without_a_rank() -> None:
+    made = []
+    for name, skill in (("a", 0.9), ("b", 0.1)):
+        whole = entry(made_up(name, scores(skill, 1)))
+        few = dict(list(whole.scores["eicap_cause_ar"].items())[:12])
+        made.append(replace(whole, scores={**whole.scores, "eicap_cause_ar": few}))
+    found = standings(made)
+    assert [row.place for row in found] == ["–", "–"]
+    assert found[0].remarks == ("no rank: found 12 dialogues in eicap_cause_ar, expected 20 or more",)
+
+
 def test_order_does_not_matter_and_merging_is_loading(tmp_path: Path) -> None:
     made = entries(0.7, 0.4, 0.55)
     text = save(merge([], made))
@@ -130,7 +154,7 @@ def test_few_dialogues_give_no_ranks(count: int, place: str) -> None:
     found = standings([entry(made_up(name, scores(skill, 1)[:count])) for name, skill in (("a", 0.9), ("b", 0.1))])
     assert (found[0].name, found[0].place) == ("a", place)
     assert leaderboard.remarks(found) == [
-        f"{name}: no rank: found 19 dialogues, expected 20 or more" for name in "ab" if count < 20
+        f"{name}: no rank: found 19 dialogues in eicap_appraisal_ar, expected 20 or more" for name in "ab" if count < 20
     ]
 
 
@@ -545,11 +569,14 @@ def test_ids_are_checked(folders: list[Path], wrong: str) -> None:
         submission.files(results.one(folders[0]), wrong, "eicap/eicap")
 
 
-def test_scores_without_the_dialogue_are_not_submitted(tmp_path: Path) -> None:
+def test_scores_without_the_dialogue_are_not_submitted_or_ranked(tmp_path: Path) -> None:
     data = items_file(tmp_path, dialogues(4, ("en",)))
     folder = write_run(tmp_path / "out", noisy(1), ["eicap_en"], data=data, options={"show": "last_turn"})
-    with pytest.raises(EicapError, match="found eicap_appraisal_en asked without the dialogue"):
+    wanted = "found a run that showed last_turn, expected one that showed the dialogue"
+    with pytest.raises(EicapError, match=wanted):
         submission.files(results.one(folder), "org/m", "eicap/eicap")
+    with pytest.raises(EicapError, match=wanted):
+        entry(results.one(folder))
 
 
 def test_rows_are_text() -> None:
