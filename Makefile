@@ -1,4 +1,4 @@
-# Every target works on a fresh clone: it makes the virtual environment that it needs.
+# Every target works on a fresh clone: it makes the virtual environment that it needs (`pictures` also needs chromium).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     """Run the command."""
     lm_eval.api.registry.get_model = lambda name: StandIn
     if "OURS_ALONE" in os.environ:  # indexing lm-eval's own tasks takes ten seconds and more
-        lm_eval.tasks.TaskManager = partial(_manager, [str(TASKS)])
+        lm_eval.tasks.TaskManager = partial(_manager, [str(TASKS)], False)
     program, *rest = arguments
     sys.argv = [program, *rest]
     (eicap if program == "eicap" else cli_evaluate)()

@@ -453,4 +453,7 @@ def test_the_shipped_items_keep_to_every_limit() -> None:
     card = " ".join((items.SHIPPED / "DATACARD.md").read_text(encoding="utf-8").split())
     found = {name: [c.value for c in checks if c.name == name] for name in ("options alone", "last visible turn")}
     assert f"the highest is {100 * max(found['options alone']):.1f} %" in card
+    together = find(checks, "options alone", "all")
+    low, high = together.interval or (0.0, 1.0)
+    assert f"{100 * together.value:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in card
     assert f"with the last visible turn it reaches {100 * max(found['last visible turn']):.1f} % in one" in card
