@@ -171,6 +171,6 @@ def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:
     )  # fmt: skip
     assert out.returncode == 0, out.stderr
     lines = out.stdout.splitlines()
-    assert len(lines) == 2 * len(CONFIGS) + 6
+    assert len(lines) == 2 * len(CONFIGS) + 7
     assert lines[-1] == "to upload it: hf upload YOUR_NAME/eicap out --repo-type dataset"
     assert all(Path(tmp_path, line).is_file() for line in lines[:-1])
