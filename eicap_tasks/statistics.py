@@ -161,7 +161,7 @@ def widened(z: float, clusters: int) -> float:
     """Widen a critical value of the bootstrap for few clusters: from the normal distribution to Student's t.
 
     Resampling G clusters makes means too little spread, by the factor sqrt((G - 1) / G), and takes their spread for
-    known (Hesterberg 2015, What Teachers Should Know about the Bootstrap, section 5: expanded percentile interval).
+    known (Hesterberg 2015, What Teachers Should Know about the Bootstrap: expanded percentile interval).
 
     Args:
         z: Critical value in standard errors, 0 or more.
