@@ -27,7 +27,16 @@ TOY = Path(__file__).parent / "items" / "toy.jsonl"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
-SLOW = ("test_processes", "test_gate", "test_registration", "test_server", "test_model", "test_study", "test_finetune")
+SLOW = (
+    "test_processes",
+    "test_gate",
+    "test_registration",
+    "test_server",
+    "test_model",
+    "test_study",
+    "test_finetune",
+    "test_cli",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
