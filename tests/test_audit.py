@@ -456,4 +456,4 @@ def test_the_shipped_items_keep_to_every_limit() -> None:
     together = find(checks, "options alone", "all")
     low, high = together.interval or (0.0, 1.0)
     assert f"{100 * together.value:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)" in card
-    assert f"with the last visible turn it reaches {100 * max(found['last visible turn']):.1f} % in one" in card
+    assert f"With the last visible turn it reaches {100 * max(found['last visible turn']):.1f} % in one" in card
