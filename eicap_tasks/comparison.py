@@ -133,6 +133,11 @@ class Comparison:
     notes: tuple[str, ...]
     signatures: dict[str, list[str]]
 
+    @property
+    def several(self) -> bool:
+        """Whether more than one run is compared with the base."""
+        return len({row.other for row in self.rows}) > 1
+
 
 def compare(
     base: Run,
@@ -161,8 +166,9 @@ def compare(
         The comparison; the same input gives the same numbers.
 
     Raises:
-        EicapError: A family is unknown or none of its groups has a probe, the runs share no format, they differ in
-            items, prompts, tasks or probes and `force` is not set, or with so few resamples nothing can be significant.
+        EicapError: A family is unknown or none of its groups has a probe, two of the others have one name, the runs
+            share no format, they differ in items, prompts, tasks or probes and `force` is not set, or with so few
+            resamples nothing can be significant.
     """
     if not others:
         raise EicapError("found one run, expected a base and one or more to compare with it")
@@ -352,7 +358,6 @@ class FamilyTable:
 
 def tables_of(comparison: Comparison) -> list[FamilyTable]:
     """Lay out a comparison as one table for each family."""
-    several = len({row.other for row in comparison.rows}) > 1
     found = []
     for family in (*comparison.families, "overall"):
         own = [row for row in comparison.rows if row.family == family]
@@ -364,7 +369,7 @@ def tables_of(comparison: Comparison) -> list[FamilyTable]:
                 f"{title} (Holm over {own[0].tests} test{'s' * (own[0].tests > 1)})",
                 [
                     {
-                        **({"run": row.other} if several else {}),
+                        **({"run": row.other} if comparison.several else {}),
                         "group": row.group,
                         "base": tables.percent(row.base),
                         "other": tables.percent(row.score),
@@ -392,8 +397,7 @@ NOTE: Final = (
 
 def lines(comparison: Comparison) -> list[str]:
     """Return the sentences of all rows, with the name of the run where several are compared with the base."""
-    several = len({row.other for row in comparison.rows}) > 1
-    return [f"{row.other}: {row.sentence}" if several else row.sentence for row in comparison.rows]
+    return [f"{row.other}: {row.sentence}" if comparison.several else row.sentence for row in comparison.rows]
 
 
 def as_markdown(comparison: Comparison) -> str:
@@ -429,10 +433,9 @@ def forest(comparison: Comparison) -> tuple[str, bytes]:
     Returns:
         The same plot as SVG and as PNG.
     """
-    several = len({row.other for row in comparison.rows}) > 1
     points = [
         plots.Point(
-            f"{row.other}: {row.group}" if several else row.group,
+            f"{row.other}: {row.group}" if comparison.several else row.group,
             row.difference,
             row.interval,
             None,

@@ -52,11 +52,7 @@ def run(arguments: Sequence[str]) -> None:
     if not wanted:
         raise EicapError("--tasks: found none, expected one or more, such as eicap_en; eicap run --help has an example")
     ours = own_names()
-    others = [
-        name
-        for name in wanted
-        if name not in ours and not (name.startswith("eicap") and any(fnmatchcase(own, name) for own in ours))
-    ]
+    others = [name for name in wanted if not (name.startswith("eicap") and any(fnmatchcase(own, name) for own in ours))]
     evaluate, manager = lm_eval.simple_evaluate, lm_eval.tasks.TaskManager
     if not others:
         metadata = given["model_args"] | given["metadata"]  # as lm-eval does

@@ -151,7 +151,7 @@ class EicapTask(ConfigurableTask):  # type: ignore[misc]
         prompts = self.prompts(**{name: kwargs[name] for name in names if kwargs.get(name) is not None})
         self.config.metadata |= {KEY: self.signature(prompts, kwargs)}
         if kwargs.get("cache_requests"):
-            thinking = (self.config.metadata or {}).get("think_end_token")  # see `GeneratedTask.construct_requests`
+            thinking = self.config.metadata.get("think_end_token")  # see `GeneratedTask.construct_requests`
             how = [repr(kwargs.get("samples")), repr(self.options), sorted(self._metric_fn_list), thinking]
             salt = short_hash([prompts, *how])
             kwargs["tokenizer_name"] = f"{kwargs.get('tokenizer_name') or ''}-{salt}"
